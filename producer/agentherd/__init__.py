@@ -1,0 +1,84 @@
+"""agentherd: run Claude agents on your own machines, from a queue.
+
+from agentherd import Herd, Job
+
+with Herd("redis://127.0.0.1:6379/0") as herd:
+    handle = herd.submit(Job(prompt="Summarise README.md", files={"README.md": text},
+                             allowed_tools=["Read"]))
+    print(handle.result(timeout_s=600).raise_for_failure().text)
+"""
+
+from agentherd.client.asynchronous import AsyncHerd, AsyncJobHandle
+from agentherd.client.blocking import Herd, JobHandle
+from agentherd.client.requests import SubmitRules
+from agentherd.contract.events import EventKind, JobEvent
+from agentherd.contract.failures import FailureKind
+from agentherd.contract.files import InputFile
+from agentherd.contract.job import (
+    ForkSession,
+    Job,
+    NewSession,
+    RemoteServer,
+    ResumeSession,
+    RetryPolicy,
+    StdioServer,
+    Subagent,
+    SystemPrompt,
+)
+from agentherd.contract.listing import JobPage, JobSummary
+from agentherd.contract.results import Artifact, Failure, JobResult, Usage
+from agentherd.contract.states import JobState
+from agentherd.errors import (
+    AgentherdError,
+    ArtifactNotFound,
+    BrokerUnavailable,
+    IdempotencyConflict,
+    InvalidJob,
+    InvalidSettings,
+    JobFailed,
+    JobNotFound,
+    ResultTimeout,
+    SessionBusy,
+    UnknownWireVersion,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AgentherdError",
+    "Artifact",
+    "ArtifactNotFound",
+    "AsyncHerd",
+    "AsyncJobHandle",
+    "BrokerUnavailable",
+    "EventKind",
+    "Failure",
+    "FailureKind",
+    "ForkSession",
+    "Herd",
+    "IdempotencyConflict",
+    "InputFile",
+    "InvalidJob",
+    "InvalidSettings",
+    "Job",
+    "JobEvent",
+    "JobFailed",
+    "JobHandle",
+    "JobNotFound",
+    "JobPage",
+    "JobResult",
+    "JobState",
+    "JobSummary",
+    "NewSession",
+    "RemoteServer",
+    "ResultTimeout",
+    "ResumeSession",
+    "RetryPolicy",
+    "SessionBusy",
+    "StdioServer",
+    "Subagent",
+    "SubmitRules",
+    "SystemPrompt",
+    "UnknownWireVersion",
+    "Usage",
+]

@@ -1,0 +1,1 @@
+"""The client a service imports: `Herd` for blocking callers, `AsyncHerd` for asyncio."""

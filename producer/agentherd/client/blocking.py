@@ -1,0 +1,165 @@
+"""`Herd` and `JobHandle`: the client for a service that blocks."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import datetime
+from typing import Self
+
+from agentherd.client import requests
+from agentherd.client.connection import Connection
+from agentherd.client.requests import SubmitRules
+from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
+from agentherd.contract.events import JobEvent
+from agentherd.contract.job import Job
+from agentherd.contract.listing import JobPage
+from agentherd.contract.results import Artifact, JobResult
+from agentherd.contract.states import JobState
+from agentherd.layout.events import FIRST
+from agentherd.layout.keys import Keys
+from agentherd.layout.records import JobRecord
+from agentherd.layout.transcripts import Entry
+
+
+class Herd:
+    """A fleet, seen from a service. Safe to share between threads; connects on first use.
+
+    Args:
+        url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://…`.
+        timeout_s: longest wait for Redis to answer one call.
+        rules: idempotency and privacy of submitted jobs.
+        prefix: of every key; the same for all producers and workers of a fleet.
+
+    Raises:
+        InvalidSettings: the URL can't be used.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        timeout_s: float = 5.0,
+        rules: SubmitRules | None = None,
+        prefix: str = "agentherd",
+    ) -> None:
+        self.keys = Keys(prefix)
+        self.rules = rules or SubmitRules()
+        self.connection = Connection(url, timeout_s)
+        self.slice_ms = wait_slice_ms(timeout_s)
+
+    def submit(self, job: Job, *, job_id: str | None = None) -> "JobHandle":
+        """Put one job on the queue; return once Redis has accepted it.
+
+        A second submit with the same `idempotency_key` (or `job_id`) returns the first job's
+        handle and enqueues nothing. After `BrokerUnavailable` the job is either queued or not,
+        never half: submit again with the same key.
+
+        Args:
+            job: at most 12 MiB once encoded, files included.
+            job_id: 1-128 letters, digits, `_`, `.`, `-`; a UUID by default.
+
+        Raises:
+            InvalidJob: the session to continue is unknown, or the job is too large.
+            IdempotencyConflict: the key or id belongs to a job with another content.
+            SessionBusy: the session belongs to a job that has not ended.
+            BrokerUnavailable: no answer within `timeout_s`.
+        """
+        new = requests.new_submission(job, job_id)
+        return self.job(self.connection.run(requests.submit(self.keys, self.rules, new)))
+
+    def submit_many(self, jobs: Iterable[Job]) -> list["JobHandle"]:
+        """Put jobs on the queue in order; see `submit`. Those before an error stay queued."""
+        new = (requests.new_submission(job, None) for job in jobs)
+        job_ids = self.connection.run(requests.submit_many(self.keys, self.rules, new))
+        return [self.job(job_id) for job_id in job_ids]
+
+    def job(self, job_id: str) -> "JobHandle":
+        """A handle on a job; asks Redis nothing yet."""
+        return JobHandle(self, job_id)
+
+    def jobs(
+        self,
+        *,
+        state: JobState | Sequence[JobState] | None = None,
+        tenant: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+        cursor: str | None = None,
+    ) -> JobPage:
+        """One page of jobs submitted in [since, until), the newest first.
+
+        Args:
+            limit: 1-1000.
+            cursor: of the page before.
+        """
+        return self.connection.run(
+            requests.jobs(
+                self.keys,
+                state=state,
+                tenant=tenant,
+                since=since,
+                until=until,
+                limit=limit,
+                cursor=cursor,
+            )
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.connection.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+
+class JobHandle:
+    """One job, seen from a service. Every method raises `JobNotFound` and `BrokerUnavailable`."""
+
+    def __init__(self, herd: Herd, job_id: str) -> None:
+        self.herd = herd
+        self.id = job_id
+
+    def __repr__(self) -> str:
+        return f"JobHandle({self.id!r})"
+
+    def state(self) -> JobState:
+        """Where the job is."""
+        return self.herd.connection.run(requests.state_of(self.herd.keys, self.id))
+
+    def record(self) -> JobRecord:
+        """All that Redis knows about the job."""
+        return self.herd.connection.run(requests.record_of(self.herd.keys, self.id))
+
+    def result(self, timeout_s: float | None = None) -> JobResult:
+        """How the job ended, waiting for its end; also where it failed.
+
+        Raises:
+            ResultTimeout: it had not ended after `timeout_s`; it goes on.
+        """
+        wait = ResultWait(self.herd.keys, self.id, Deadline(timeout_s), self.herd.slice_ms)
+        while (result := self.herd.connection.run(wait.step())) is None:
+            pass
+        return result
+
+    def events(self, after: str = FIRST, *, follow: bool = True) -> Iterator[JobEvent]:
+        """The job's events from the one after `after` (an `event.id`) to its end.
+
+        With `follow=False`, those so far.
+        """
+        feed = EventFeed(self.herd.keys, self.id, after, follow, self.herd.slice_ms)
+        while not feed.done:
+            yield from self.herd.connection.run(feed.step())
+
+    def transcript(self) -> list[Entry]:
+        """The session's transcript entries so far: the CLI's JSONL lines as objects."""
+        return self.herd.connection.run(requests.transcript(self.herd.keys, self.id))
+
+    def artifacts(self) -> tuple[Artifact, ...]:
+        """The files the job kept; empty until it has ended."""
+        return self.herd.connection.run(requests.artifacts(self.herd.keys, self.id))
+
+    def artifact(self, name: str) -> bytes:
+        """The bytes of one artifact; raises `ArtifactNotFound`."""
+        return self.herd.connection.run(requests.artifact(self.herd.keys, self.id, name))

@@ -1,0 +1,180 @@
+"""What a client asks of Redis, once for both kinds of caller. No I/O of its own."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any
+from uuid import uuid4
+
+from agentherd.contract.job import Job, NewSession, check_job_id
+from agentherd.contract.listing import JobPage
+from agentherd.contract.results import Artifact, JobResult
+from agentherd.contract.states import TERMINAL, JobState
+from agentherd.errors import (
+    ArtifactNotFound,
+    IdempotencyConflict,
+    InvalidJob,
+    JobNotFound,
+    SessionBusy,
+)
+from agentherd.layout import listing, records, transcripts
+from agentherd.layout.keys import Keys
+from agentherd.layout.operations import Command, Operation, Pipeline, Script
+from agentherd.layout.records import Busy, JobRecord, Submission
+from agentherd.layout.transcripts import Entry, TranscriptKeys
+
+SUBMIT_CHUNK = 200
+"""Jobs sent per round trip by `submit_many`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SubmitRules:
+    """How this client submits."""
+
+    idempotency_ttl_s: float = 24 * 3600
+    """How long an idempotency key is remembered."""
+    preview_chars: int = 80
+    """How much of a prompt listings and Flower may show; 0: nothing."""
+
+
+def new_submission(job: Job, job_id: str | None) -> Submission:
+    """`job` with the ids that are fixed at submit.
+
+    Raises:
+        InvalidJob: the id can't name a job, or the job is too large once encoded.
+    """
+    return records.submission(
+        job,
+        check_job_id(job_id) if job_id is not None else str(uuid4()),
+        job.session_id or str(uuid4()),
+    )
+
+
+def submit(keys: Keys, rules: SubmitRules, new: Submission) -> Operation[str]:
+    """Put one job on the queue; its id, or that of the job that took the key before."""
+    yield from _check_session(keys, new)
+    reply = yield _submit_script(keys, rules, new)
+    return _accepted_id(new, reply)
+
+
+def submit_many(keys: Keys, rules: SubmitRules, new: Iterable[Submission]) -> Operation[list[str]]:
+    """Put jobs on the queue, `SUBMIT_CHUNK` a round trip; their ids in order."""
+    job_ids: list[str] = []
+    remaining = iter(new)
+    while chunk := list(islice(remaining, SUBMIT_CHUNK)):
+        for one in chunk:
+            yield from _check_session(keys, one)
+        replies = yield Pipeline(*(_submit_script(keys, rules, one) for one in chunk))
+        job_ids += map(_accepted_id, chunk, replies)
+    return job_ids
+
+
+def _submit_script(keys: Keys, rules: SubmitRules, new: Submission) -> Script:
+    return records.submit(
+        keys,
+        new,
+        idempotency_ttl_ms=int(rules.idempotency_ttl_s * 1000),
+        preview_chars=rules.preview_chars,
+    )
+
+
+def _accepted_id(new: Submission, reply: Any) -> str:
+    outcome = records.submitted(new, reply)
+    if isinstance(outcome, Busy):
+        raise SessionBusy(new.session_id, outcome.owner)
+    if outcome.digest != new.digest:
+        raise IdempotencyConflict(new.job.idempotency_key or new.job_id, outcome.job_id)
+    return outcome.job_id
+
+
+def _check_session(keys: Keys, new: Submission) -> Operation[None]:
+    """Refuse a job that could only fail for want of the session it continues.
+
+    A session whose owner is live may not have been written yet: submit.lua decides on it.
+    """
+    session, tenant = new.job.session, new.job.tenant
+    if isinstance(session, NewSession):
+        return
+    session_id = str(session.id)
+    known = yield from transcripts.exists(TranscriptKeys(keys.prefix), tenant, session_id)
+    if not known and not (yield Command("EXISTS", keys.session_owner(tenant, session_id))):
+        raise InvalidJob(
+            [("session.id", f"no session {session_id} of tenant {tenant!r} is in the store")]
+        )
+
+
+def record_of(keys: Keys, job_id: str) -> Operation[JobRecord]:
+    """The job's record.
+
+    Raises:
+        JobNotFound: never submitted, or past its retention.
+    """
+    record = yield from records.read_record(keys, job_id)
+    if record is None:
+        raise JobNotFound(job_id)
+    return record
+
+
+def state_of(keys: Keys, job_id: str) -> Operation[JobState]:
+    """Where the job is; raises `JobNotFound`."""
+    state = yield Command("HGET", keys.job(job_id), "state")
+    if state is None:
+        raise JobNotFound(job_id)
+    return JobState(state.decode() if isinstance(state, bytes) else state)
+
+
+def ended_result(record: JobRecord) -> JobResult | None:
+    """The result, once the job has ended."""
+    return record.result if record.state in TERMINAL else None
+
+
+def artifact(keys: Keys, job_id: str, name: str) -> Operation[bytes]:
+    """The bytes of one artifact; raises `ArtifactNotFound` or `JobNotFound`."""
+    content = yield Command("HGET", keys.artifacts(job_id), name)
+    if content is None:
+        yield from state_of(keys, job_id)
+        raise ArtifactNotFound(job_id, name)
+    return content if isinstance(content, bytes) else str(content).encode()
+
+
+def artifacts(keys: Keys, job_id: str) -> Operation[tuple[Artifact, ...]]:
+    """What the job kept; empty while it runs. Raises `JobNotFound`."""
+    record = yield from record_of(keys, job_id)
+    return record.result.artifacts if record.result else ()
+
+
+def transcript(keys: Keys, job_id: str) -> Operation[list[Entry]]:
+    """The job's session as far as it is stored, entry by entry. Raises `JobNotFound`."""
+    record = yield from record_of(keys, job_id)
+    entries = yield from transcripts.load(
+        TranscriptKeys(keys.prefix), record.tenant, record.session_id
+    )
+    return entries or []
+
+
+def jobs(
+    keys: Keys,
+    *,
+    state: JobState | Sequence[JobState] | None,
+    tenant: str | None,
+    since: datetime | None,
+    until: datetime | None,
+    limit: int,
+    cursor: str | None,
+) -> Operation[JobPage]:
+    """One page of jobs, the newest first."""
+    if not 1 <= limit <= listing.MAX_PAGE:
+        raise ValueError(f"limit must be 1-{listing.MAX_PAGE}, not {limit}")
+    states = tuple(JobState) if state is None else (state,) if isinstance(state, str) else state
+    return (
+        yield from listing.list_jobs(
+            keys,
+            states=[JobState(one) for one in states],
+            tenant=tenant,
+            since=since,
+            until=until,
+            limit=limit,
+            cursor=cursor,
+        )
+    )

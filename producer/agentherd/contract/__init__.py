@@ -1,0 +1,1 @@
+"""The contract between producers and workers: pure data and rules, no I/O."""

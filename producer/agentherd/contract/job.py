@@ -1,0 +1,295 @@
+"""`Job`: everything one agent run may be told, with a limit on every field."""
+
+import re
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from uuid import UUID
+
+from pydantic import (
+    AwareDatetime,
+    BeforeValidator,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from agentherd.contract.base import (
+    Contract,
+    Json,
+    KiB,
+    MiB,
+    ModelName,
+    ToolRule,
+    matching,
+    problems_of,
+)
+from agentherd.contract.failures import RETRYABLE, FailureKind
+from agentherd.contract.files import InputFile, RelativePath, files_from_mapping
+from agentherd.contract.schemas import check_output_schema
+from agentherd.errors import InvalidJob
+
+MAX_FILES_BYTES = 8 * MiB
+"""All input files of a job together, decoded."""
+MAX_JOB_BYTES = 12 * MiB
+"""A job once encoded, files included."""
+
+Tenant = Annotated[
+    str,
+    matching(r"[a-z0-9][a-z0-9._-]{0,62}", "1-63 lower-case letters, digits, `.`, `_` and `-`"),
+]
+_JOB_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+_RESERVED_ENV = re.compile(
+    r"^(PATH|HOME|PWD|SHELL|USER|LOGNAME|TMPDIR|TMP|TEMP|NODE_OPTIONS|BUN_OPTIONS|BASH_ENV|ENV|IFS"
+    r"|(LD|DYLD|CLAUDE|ANTHROPIC|AGENTHERD)_.*|CLAUDECODE)$"
+)
+
+PermissionMode = Literal["dontAsk", "acceptEdits", "plan", "default", "auto", "bypassPermissions"]
+Effort = Literal["low", "medium", "high", "xhigh", "max"]
+Name = Annotated[
+    str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1-64 letters, digits, `_` and `-`")
+]
+
+
+class SystemPrompt(Contract):
+    """The agent's system prompt: Claude Code's own with `text` appended, or `text` alone."""
+
+    text: Annotated[str, Field(min_length=1, max_length=256 * KiB)]
+    mode: Literal["append", "replace"] = "append"
+
+
+class NewSession(Contract):
+    """Start a conversation. Without `id` a UUID is chosen at submit."""
+
+    kind: Literal["new"] = "new"
+    id: UUID | None = None
+
+
+class ResumeSession(Contract):
+    """Go on with the conversation `id` of the same tenant."""
+
+    kind: Literal["resume"] = "resume"
+    id: UUID
+
+
+class ForkSession(Contract):
+    """Go on from a copy of the conversation `id`, which stays as it is."""
+
+    kind: Literal["fork"] = "fork"
+    id: UUID
+    new_id: UUID | None = None
+    """The copy's id. Without it a UUID is chosen at submit."""
+
+
+Session = Annotated[NewSession | ResumeSession | ForkSession, Field(discriminator="kind")]
+
+
+class StdioServer(Contract):
+    """An MCP server that the CLI starts as a child process inside the job."""
+
+    type: Literal["stdio"] = "stdio"
+    command: Annotated[str, Field(min_length=1, max_length=1024)]
+    args: Annotated[tuple[str, ...], Field(max_length=64)] = ()
+    env: Annotated[dict[str, str], Field(max_length=64)] = {}
+
+
+class RemoteServer(Contract):
+    """An MCP server reached over the network."""
+
+    type: Literal["http", "sse"]
+    url: Annotated[str, matching(r"https?://\S{1,2040}", "an http or https URL")]
+    headers: Annotated[dict[str, str], Field(max_length=32)] = {}
+
+
+McpServer = Annotated[StdioServer | RemoteServer, Field(discriminator="type")]
+
+
+def _default_to_stdio(value: Any) -> Any:
+    if isinstance(value, dict) and "type" not in value:
+        return {"type": "stdio", **value}
+    return value
+
+
+class Subagent(Contract):
+    """A subagent that the agent may start with its Agent tool."""
+
+    description: Annotated[str, Field(min_length=1, max_length=4 * KiB)]
+    """When to use it; the agent reads this."""
+    prompt: Annotated[str, Field(min_length=1, max_length=64 * KiB)]
+    """Its system prompt."""
+    tools: Annotated[tuple[ToolRule, ...], Field(max_length=128)] | None = None
+    """The tools it may use; None: all of the job's."""
+    model: ModelName | None = None
+    max_turns: Annotated[int, Field(ge=1, le=1000)] | None = None
+
+
+class RetryPolicy(Contract):
+    """When a failed attempt is followed by another one. The session goes on, nothing restarts."""
+
+    max_attempts: Annotated[int, Field(ge=1, le=20)] = 3
+    backoff_s: Annotated[float, Field(ge=0, le=3600)] = 10.0
+    """Wait before the second attempt; doubled for each one after it, with jitter."""
+    max_backoff_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 600.0
+    kinds: frozenset[FailureKind] = RETRYABLE
+    """What to retry. Only kinds that another attempt can cure are accepted."""
+
+    @field_validator("kinds")
+    @classmethod
+    def _curable(cls, kinds: frozenset[FailureKind]) -> frozenset[FailureKind]:
+        if hopeless := sorted(kinds - RETRYABLE):
+            raise ValueError(
+                f"{', '.join(hopeless)}: another attempt can't cure these;"
+                f" allowed: {', '.join(sorted(RETRYABLE))}"
+            )
+        return kinds
+
+
+class Job(Contract):
+    """One agent run. Frozen; every limit is checked when it is made, before anything is sent.
+
+    Raises:
+        InvalidJob: lists every field that is wrong and what is allowed.
+    """
+
+    if not TYPE_CHECKING:  # type checkers see the fields
+
+        def __init__(self, **fields: Any) -> None:
+            try:
+                super().__init__(**fields)
+            except ValidationError as error:
+                raise InvalidJob(problems_of(error)) from None
+
+    prompt: Annotated[str, Field(min_length=1, max_length=512 * KiB)]
+    """What the agent is asked. Sent verbatim: no `@file` expansion, no slash commands."""
+    system_prompt: SystemPrompt | None = None
+    """A bare string appends to Claude Code's own system prompt."""
+    model: ModelName | None = None
+    """Model id or alias; None: the worker's default."""
+    fallback_model: ModelName | None = None
+    effort: Effort | None = None
+    allowed_tools: Annotated[tuple[ToolRule, ...], Field(max_length=256)] = ()
+    """Tools the agent may use without being asked, which headless means: may use."""
+    disallowed_tools: Annotated[tuple[ToolRule, ...], Field(max_length=256)] = ()
+    """Tools taken away from the agent altogether."""
+    permission_mode: PermissionMode = "dontAsk"
+    """What happens to a tool that no rule allows. `dontAsk` denies it."""
+    max_turns: Annotated[int, Field(ge=1, le=10_000)] = 200
+    max_budget_usd: Annotated[float, Field(gt=0, le=10_000)] = 10.0
+    """Spend limit of the run, by the CLI's own estimate, checked after each response."""
+    timeout_s: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = 3600.0
+    """Wall clock for one attempt, from the start of the CLI."""
+    idle_timeout_s: Annotated[float, Field(gt=0, le=24 * 3600)] = 900.0
+    """Longest silence of the agent. A single tool call may take up to 600 s."""
+    output_schema: dict[str, Json] | None = None
+    """JSON Schema (an object at the top, 64 KiB at most) that the structured output must fit."""
+    mcp_servers: Annotated[
+        dict[Name, Annotated[McpServer, BeforeValidator(_default_to_stdio)]], Field(max_length=32)
+    ] = {}
+    subagents: Annotated[dict[Name, Subagent], Field(max_length=32)] = {}
+    env: Annotated[
+        dict[
+            Annotated[
+                str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name for an environment variable")
+            ],
+            str,
+        ],
+        Field(max_length=64),
+    ] = {}
+    """Environment of the agent and its tools. Each name must be in the worker's allowlist."""
+    files: Annotated[
+        tuple[InputFile, ...], Field(max_length=1000), BeforeValidator(files_from_mapping)
+    ] = ()
+    """Files put into the workspace. A mapping of path to text or bytes is accepted too."""
+    artifacts: Annotated[tuple[RelativePath, ...], Field(max_length=64)] = ()
+    """Glob patterns (`**` for any depth) of the files to keep when the run ends."""
+    tenant: Tenant = "default"
+    session: Session = NewSession()
+    memory: Annotated[
+        str, matching(r"default|[1-9][0-9]{0,2}g", "`default` or whole GiB such as `4g`")
+    ] = "default"
+    """Memory class: `default`, or a larger ceiling such as `4g`. One queue a class."""
+    priority: Annotated[int, Field(ge=0, le=9)] = 3
+    """0 runs first. Celery on Redis keeps four steps: 0-2, 3-5, 6-8, 9."""
+    not_before: AwareDatetime | None = None
+    """Not started before this time. Needs a time zone."""
+    expires_s: Annotated[float, Field(gt=0, le=30 * 24 * 3600)] | None = None
+    """Seconds from submit after which a job that has not started is dropped as expired."""
+    idempotency_key: (
+        Annotated[str, matching(r"[\x21-\x7e]{1,128}", "1-128 printable ASCII characters")] | None
+    ) = None
+    """Unique per tenant. A second submit with it returns the first job."""
+    metadata: Annotated[
+        dict[
+            Annotated[
+                str, matching(r"[A-Za-z0-9_.-]{1,64}", "1-64 letters, digits, `_`, `.` and `-`")
+            ],
+            Annotated[str, Field(max_length=1024)],
+        ],
+        Field(max_length=32),
+    ] = {}
+    """The caller's own labels; returned with the job, never read by agentherd."""
+    retry: RetryPolicy = RetryPolicy()
+
+    @field_validator("system_prompt", mode="before")
+    @classmethod
+    def _text_appends(cls, value: Any) -> Any:
+        return {"text": value} if isinstance(value, str) else value
+
+    @field_validator("prompt")
+    @classmethod
+    def _says_something(cls, prompt: str) -> str:
+        if not prompt.strip():
+            raise ValueError("must not be blank")
+        return prompt
+
+    @field_validator("output_schema")
+    @classmethod
+    def _is_json_schema(cls, schema: dict[str, Json] | None) -> dict[str, Json] | None:
+        return None if schema is None else check_output_schema(schema)
+
+    @field_validator("env")
+    @classmethod
+    def _no_reserved_names(cls, env: dict[str, str]) -> dict[str, str]:
+        if reserved := sorted(name for name in env if _RESERVED_ENV.match(name)):
+            raise ValueError(f"{', '.join(reserved)}: set by the worker, not by a job")
+        for name, value in env.items():
+            if len(value) > 32 * KiB or "\0" in value:
+                raise ValueError(f"{name}: at most 32 KiB, without NUL")
+        return env
+
+    @field_validator("files")
+    @classmethod
+    def _files_fit(cls, files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
+        paths = [file.path for file in files]
+        if twice := sorted({path for path in paths if paths.count(path) > 1}):
+            raise ValueError(f"the same path more than once: {', '.join(twice)}")
+        size_bytes = sum(len(file.content) for file in files)
+        if size_bytes > MAX_FILES_BYTES:
+            raise ValueError(f"{size_bytes} bytes together; at most {MAX_FILES_BYTES}")
+        return files
+
+    @model_validator(mode="after")
+    def _fits_the_wire(self) -> Self:
+        servers = sum(len(server.model_dump_json()) for server in self.mcp_servers.values())
+        if servers > 256 * KiB:
+            raise ValueError(f"mcp_servers: {servers} bytes encoded; at most {256 * KiB}")
+        return self
+
+    @property
+    def session_id(self) -> str | None:
+        """The session this job writes to, where the job itself fixes it."""
+        match self.session:
+            case NewSession(id=chosen) | ForkSession(new_id=chosen):
+                return None if chosen is None else str(chosen)
+            case ResumeSession(id=resumed):
+                return str(resumed)
+
+
+def check_job_id(job_id: str) -> str:
+    """Return `job_id` if it can name a job.
+
+    Raises:
+        InvalidJob: it is not 1-128 letters, digits, `_`, `.`, `-`.
+    """
+    if not _JOB_ID.fullmatch(job_id):
+        raise InvalidJob([("job_id", "must be 1-128 letters, digits, `_`, `.` and `-`")])
+    return job_id

@@ -1,0 +1,86 @@
+"""Every Redis key of the fleet, by name. Session transcripts have their own: transcripts.py.
+
+| key | type | lives | written by | read by | size a job |
+|---|---|---|---|---|---|
+| job | hash | while live, then `retention_s` | submit, worker | all | 1 KB + spec + result |
+| events | stream | as job; ends at 10,000 entries | submit, worker | client | 0.2-4 KB an event |
+| artifacts | hash | as job | worker | client | what the job keeps |
+| idempotency | hash | `idempotency_ttl_s` | submit | submit | 0.2 KB |
+| session_owner | string | while the job is live | submit, worker | submit | 0.1 KB |
+| state_index, tenant_index | sorted set | 2 x `retention_s` | all scripts | listing | 0.1 KB |
+| leases | sorted set | while jobs run | claim, renew, finish | worker | 0.1 KB |
+| scheduled | sorted set | while jobs wait for their time | submit, requeue | worker | 0.1 KB |
+| fence_counter | string | for ever: a token must never come twice | claim | claim | - |
+| queue | list | while messages wait; Celery's | submit, Celery | Celery | 1 KB |
+"""
+
+from dataclasses import dataclass
+
+from agentherd.contract.states import JobState
+
+QUEUE = "agents"
+"""The Celery queue of the default memory class; others are `agents.<class>`."""
+PRIORITY_STEPS = (0, 3, 6, 9)
+"""kombu's Redis transport keeps one list a step (kombu/transport/redis.py, `priority_steps`)."""
+_PRIORITY_SEPARATOR = "\x06\x16"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The fleet's keys under one prefix."""
+
+    prefix: str = "agentherd"
+
+    def job(self, job_id: str) -> str:
+        """The record: a hash, the truth about the job."""
+        return f"{self.prefix}:job:{job_id}"
+
+    def events(self, job_id: str) -> str:
+        """What happened to the job: a stream."""
+        return f"{self.prefix}:job:{job_id}:events"
+
+    def artifacts(self, job_id: str) -> str:
+        """Name → bytes of each kept file: a hash."""
+        return f"{self.prefix}:job:{job_id}:artifacts"
+
+    def idempotency(self, tenant: str, key: str) -> str:
+        """The job that took this idempotency key, and its digest: a hash."""
+        return f"{self.prefix}:idempotency:{tenant}:{key}"
+
+    def session_owner(self, tenant: str, session_id: str) -> str:
+        """The live job that writes to this session: a string."""
+        return f"{self.prefix}:session-owner:{tenant}:{session_id}"
+
+    def state_index(self, state: JobState) -> str:
+        """Jobs in `state` by time of submit (µs): a sorted set."""
+        return f"{self.prefix}:jobs:{state}"
+
+    def tenant_index(self, tenant: str, state: JobState) -> str:
+        """One tenant's jobs in `state` by time of submit (µs): a sorted set."""
+        return f"{self.prefix}:tenant:{tenant}:{state}"
+
+    @property
+    def leases(self) -> str:
+        """Running jobs by the end of their lease (ms): a sorted set."""
+        return f"{self.prefix}:leases"
+
+    @property
+    def scheduled(self) -> str:
+        """Waiting jobs by the time they are due (ms): a sorted set."""
+        return f"{self.prefix}:scheduled"
+
+    @property
+    def fence_counter(self) -> str:
+        """The last fencing token given out: a string."""
+        return f"{self.prefix}:fence"
+
+
+def queue_of(memory: str) -> str:
+    """The Celery queue of a memory class."""
+    return QUEUE if memory == "default" else f"{QUEUE}.{memory}"
+
+
+def queue_list(queue: str, priority: int) -> str:
+    """The Redis list in which kombu keeps a queue's messages of this priority."""
+    step = max(step for step in PRIORITY_STEPS if step <= priority)
+    return f"{queue}{_PRIORITY_SEPARATOR}{step}" if step else queue

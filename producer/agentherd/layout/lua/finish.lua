@@ -1,0 +1,48 @@
+-- finish: end a job for good, if the caller still holds it or nobody ever did.
+-- KEYS[1] record: the job's hash
+-- KEYS[2] events: the job's stream
+-- KEYS[3] artifacts: name -> bytes
+-- KEYS[4] leases: running jobs by end of lease (ms)
+-- KEYS[5] scheduled: jobs that wait for their time
+-- KEYS[6] session_owner: the live job of the session
+-- KEYS[7] from_index: jobs in the state left, by time of submit
+-- KEYS[8] tenant_from_index: the tenant's
+-- KEYS[9] to_index: jobs in the state reached
+-- KEYS[10] tenant_to_index: the tenant's
+-- ARGV[1] job_id: the job's id
+-- ARGV[2] fence: the caller's token; empty for a job that is not running
+-- ARGV[3] from_state: the state it must be in
+-- ARGV[4] to_state: the state it ends in
+-- ARGV[5] result: the JobResult as JSON, without its time of end
+-- ARGV[6] event: data of the `ended` event as JSON
+-- ARGV[7] retention_ms: how long the record is kept (ms)
+-- Reply: {"finished", result} | {"stale", state or ""}
+local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt')
+if held[1] ~= ARGV[3] or (ARGV[2] ~= '' and held[2] ~= ARGV[2]) then
+  return {'stale', held[1] or ''}
+end
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local job_id = ARGV[1]
+redis.call('HSET', KEYS[1],
+  'state', ARGV[4], 'finished_at_ms', now_ms, 'result', ARGV[5], 'lease_until_ms', 0)
+redis.call('HDEL', KEYS[1], 'message')
+redis.call('ZREM', KEYS[4], job_id)
+redis.call('ZREM', KEYS[5], job_id)
+if redis.call('GET', KEYS[6]) == job_id then
+  redis.call('DEL', KEYS[6])
+end
+redis.call('XADD', KEYS[2], '*', 'kind', 'ended', 'attempt', held[4], 'data', ARGV[6])
+redis.call('ZREM', KEYS[7], job_id)
+redis.call('ZREM', KEYS[8], job_id)
+local retention_ms = tonumber(ARGV[7])
+for _, index in ipairs({KEYS[9], KEYS[10]}) do
+  redis.call('ZADD', index, held[3], job_id)
+  redis.call('ZREMRANGEBYSCORE', index, '-inf', now_us - 2 * retention_ms * 1000)
+  redis.call('PEXPIRE', index, 2 * retention_ms)
+end
+for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do
+  redis.call('PEXPIRE', key, retention_ms)
+end
+return {'finished', now_ms}

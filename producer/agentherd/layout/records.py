@@ -1,0 +1,397 @@
+"""The record of a job: reading it, and the moves of its life as operations."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from agentherd.contract.events import EventKind
+from agentherd.contract.job import Job
+from agentherd.contract.results import JobResult, Usage
+from agentherd.contract.states import JobState
+from agentherd.contract.wire import encode_job
+from agentherd.layout.keys import Keys, queue_list, queue_of
+from agentherd.layout.messages import task_message
+from agentherd.layout.operations import Command, Operation, Script
+from agentherd.layout.replies import pairs, text
+
+MAX_EVENTS = 10_000
+"""Events kept per job; the oldest go first."""
+DUE_LIMIT = 100
+"""Scheduled jobs released per look."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Submission:
+    """A job ready to be recorded: everything that is fixed at submit."""
+
+    job_id: str
+    job: Job
+    session_id: str
+    spec: str
+    """The job as wire JSON."""
+
+    @property
+    def digest(self) -> str:
+        """Same content, same digest."""
+        return hashlib.sha256(self.spec.encode()).hexdigest()
+
+    @property
+    def queue(self) -> str:
+        """The Celery queue of the job's memory class."""
+        return queue_of(self.job.memory)
+
+
+def submission(job: Job, job_id: str, session_id: str) -> Submission:
+    """`job` under its id and session.
+
+    Raises:
+        InvalidJob: too large once encoded.
+    """
+    return Submission(job_id=job_id, job=job, session_id=session_id, spec=encode_job(job))
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """Redis has the job: this one, or the earlier one of the same id or idempotency key."""
+
+    job_id: str
+    digest: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class Busy:
+    """Nothing was written: the session belongs to the live job `owner`."""
+
+    owner: str
+
+
+def submit(
+    keys: Keys,
+    new: Submission,
+    *,
+    idempotency_ttl_ms: int,
+    preview_chars: int,
+    publish: bool = True,
+    owns_session: bool = True,
+) -> Script:
+    """What records a job and queues its message in one step. See submit.lua.
+
+    Its reply is read by `submitted`.
+    """
+    job = new.job
+    preview = prompt_preview(job.prompt, preview_chars)
+    key = job.idempotency_key
+    fields = {
+        "job_id": new.job_id,
+        "tenant": job.tenant,
+        "model": job.model or "",
+        "preview": preview,
+        "metadata": json.dumps(job.metadata),
+        "session_id": new.session_id,
+        "queue": new.queue,
+        "priority": str(job.priority),
+        "spec": new.spec,
+    }
+    description = json.dumps({"tenant": job.tenant, "model": job.model, "prompt": preview})
+    return Script(
+        "submit",
+        keys={
+            "record": keys.job(new.job_id),
+            "idempotency": keys.idempotency(job.tenant, key or ""),
+            "session_owner": keys.session_owner(job.tenant, new.session_id),
+            "events": keys.events(new.job_id),
+            "queue": queue_list(new.queue, job.priority),
+            "scheduled": keys.scheduled,
+            "queued_index": keys.state_index(JobState.QUEUED),
+            "tenant_queued_index": keys.tenant_index(job.tenant, JobState.QUEUED),
+            "scheduled_index": keys.state_index(JobState.SCHEDULED),
+            "tenant_scheduled_index": keys.tenant_index(job.tenant, JobState.SCHEDULED),
+        },
+        args={
+            "job_id": new.job_id,
+            "fields": json.dumps(fields),
+            "digest": new.digest,
+            "message": task_message(new.job_id, new.queue, job.priority, description),
+            "not_before_ms": int(job.not_before.timestamp() * 1000) if job.not_before else 0,
+            "expires_ms": int((job.expires_s or 0) * 1000),
+            "idempotency_ttl_ms": idempotency_ttl_ms if key else 0,
+            "owns_session": int(owns_session),
+            "publish": int(publish),
+        },
+    )
+
+
+def submitted(new: Submission, reply: Any) -> Accepted | Busy:
+    """What Redis did with `new`."""
+    outcome, job_id = text(reply[0]), text(reply[1])
+    if outcome == "busy":
+        return Busy(owner=job_id)
+    digest = new.digest if outcome == "created" else text(reply[2])
+    return Accepted(job_id=job_id, digest=digest, created=outcome == "created")
+
+
+def prompt_preview(prompt: str, chars: int) -> str:
+    """The first `chars` characters of a prompt on one line; nothing where `chars` is 0."""
+    line = " ".join(prompt[: 4 * chars + 4].split())
+    return line if len(line) <= chars else line[: max(chars - 1, 0)] + ("…" if chars else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobRecord:
+    """What Redis knows about a job. Times are Unix times on Redis's clock."""
+
+    job_id: str
+    state: JobState
+    tenant: str
+    session_id: str
+    queue: str
+    priority: int
+    spec: str
+    attempt: int
+    preview: str
+    model: str | None
+    metadata: dict[str, str]
+    submitted_at_us: int
+    released_at_ms: int
+    started_at_ms: int | None
+    finished_at_ms: int | None
+    worker: str | None
+    fence: int | None
+    usage: Usage
+    """Of the attempts so far, as last reported."""
+    turns: int
+    message: str
+    result: JobResult | None
+
+
+def record_from(fields: dict[str, str]) -> JobRecord:
+    """The record in a hash's fields."""
+    finished_at_ms = _number(fields, "finished_at_ms")
+    result = fields.get("result")
+    return JobRecord(
+        job_id=fields["job_id"],
+        state=JobState(fields["state"]),
+        tenant=fields["tenant"],
+        session_id=fields["session_id"],
+        queue=fields["queue"],
+        priority=int(fields["priority"]),
+        spec=fields.get("spec", ""),
+        attempt=int(fields["attempt"]),
+        preview=fields.get("preview", ""),
+        model=fields.get("model") or None,
+        metadata=json.loads(fields.get("metadata") or "{}"),
+        submitted_at_us=int(fields["submitted_at_us"]),
+        released_at_ms=int(fields["released_at_ms"]),
+        started_at_ms=_number(fields, "started_at_ms"),
+        finished_at_ms=finished_at_ms,
+        worker=fields.get("worker"),
+        fence=_number(fields, "fence"),
+        usage=Usage.model_validate_json(fields.get("usage") or "{}"),
+        turns=int(fields.get("turns") or 0),
+        message=fields.get("message", ""),
+        result=None
+        if result is None
+        else JobResult.model_validate_json(result).model_copy(
+            update={"finished_at_ms": finished_at_ms or 0}
+        ),
+    )
+
+
+def read_record(keys: Keys, job_id: str) -> Operation[JobRecord | None]:
+    """The job's record, or None."""
+    fields = pairs((yield Command("HGETALL", keys.job(job_id))))
+    return record_from(fields) if fields else None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """The caller runs the job: its record, and the token that every write must present."""
+
+    fence: int
+    record: JobRecord
+
+
+@dataclass(frozen=True)
+class Refused:
+    """The job is not to be run: it is in `state`, or unknown (None)."""
+
+    state: JobState | None
+
+
+class Overdue:
+    """The job was not started in time; the caller ends it as expired."""
+
+
+def claim(
+    keys: Keys, job_id: str, tenant: str, worker: str, lease_ms: int
+) -> Operation[Claim | Refused | Overdue]:
+    """Take a queued job. See claim.lua."""
+    reply = yield Script(
+        "claim",
+        keys={
+            "record": keys.job(job_id),
+            "leases": keys.leases,
+            "fence_counter": keys.fence_counter,
+            "events": keys.events(job_id),
+            "queued_index": keys.state_index(JobState.QUEUED),
+            "tenant_queued_index": keys.tenant_index(tenant, JobState.QUEUED),
+            "running_index": keys.state_index(JobState.RUNNING),
+            "tenant_running_index": keys.tenant_index(tenant, JobState.RUNNING),
+        },
+        args={"job_id": job_id, "worker": worker, "lease_ms": lease_ms},
+    )
+    match text(reply[0]):
+        case "claimed":
+            return Claim(fence=int(reply[1]), record=record_from(pairs(reply[2])))
+        case "expired":
+            return Overdue()
+        case "refused":
+            return Refused(JobState(text(reply[1])))
+        case _:
+            return Refused(None)
+
+
+def renew(keys: Keys, job_id: str, fence: int, lease_ms: int) -> Operation[bool]:
+    """Prolong the lease; False: it is gone. See renew.lua."""
+    reply = yield Script(
+        "renew",
+        keys={"record": keys.job(job_id), "leases": keys.leases},
+        args={"job_id": job_id, "fence": fence, "lease_ms": lease_ms},
+    )
+    return bool(reply)
+
+
+def report(
+    keys: Keys,
+    job_id: str,
+    fence: int,
+    events: list[tuple[EventKind, dict[str, Any]]],
+    progress: dict[str, str],
+) -> Operation[bool]:
+    """Append events and note progress; False: the lease is gone. See report.lua."""
+    reply = yield Script(
+        "report",
+        keys={"record": keys.job(job_id), "events": keys.events(job_id)},
+        args={
+            "fence": fence,
+            "max_events": MAX_EVENTS,
+            "events": json.dumps([[kind, json.dumps(data)] for kind, data in events]),
+            "progress": json.dumps(progress),
+        },
+    )
+    return bool(reply)
+
+
+def keep_artifact(
+    keys: Keys, job_id: str, fence: int, name: str, content: bytes
+) -> Operation[bool]:
+    """Store one artifact; False: the lease is gone. See keep_artifact.lua."""
+    reply = yield Script(
+        "keep_artifact",
+        keys={"record": keys.job(job_id), "artifacts": keys.artifacts(job_id)},
+        args={"fence": fence, "name": name, "content": content},
+    )
+    return bool(reply)
+
+
+def finish(
+    keys: Keys, record: JobRecord, result: JobResult, *, retention_ms: int
+) -> Operation[int | None]:
+    """End a job: running under `record.fence`, or still waiting where that is None.
+
+    Returns its time of end (Unix ms), or None where the lease is gone. See finish.lua.
+    """
+    failure = result.failure
+    event = {
+        "state": result.state,
+        "failure_kind": failure.kind if failure else None,
+        "message": failure.message if failure else None,
+        "cost_usd": result.usage.cost_usd,
+    }
+    job_id = record.job_id
+    reply = yield Script(
+        "finish",
+        keys={
+            "record": keys.job(job_id),
+            "events": keys.events(job_id),
+            "artifacts": keys.artifacts(job_id),
+            "leases": keys.leases,
+            "scheduled": keys.scheduled,
+            "session_owner": keys.session_owner(record.tenant, record.session_id),
+            "from_index": keys.state_index(record.state),
+            "tenant_from_index": keys.tenant_index(record.tenant, record.state),
+            "to_index": keys.state_index(result.state),
+            "tenant_to_index": keys.tenant_index(record.tenant, result.state),
+        },
+        args={
+            "job_id": job_id,
+            "fence": (record.fence or "") if record.state is JobState.RUNNING else "",
+            "from_state": record.state,
+            "to_state": result.state,
+            "result": result.model_dump_json(exclude_defaults=True),
+            "event": json.dumps(event),
+            "retention_ms": retention_ms,
+        },
+    )
+    return int(reply[1]) if text(reply[0]) == "finished" else None
+
+
+def requeue(
+    keys: Keys, record: JobRecord, *, delay_ms: int, reason: str, refund: bool
+) -> Operation[bool]:
+    """Give a running job back; False: the lease is gone. See requeue.lua."""
+    target = JobState.SCHEDULED if delay_ms else JobState.QUEUED
+    reply = yield Script(
+        "requeue",
+        keys={
+            "record": keys.job(record.job_id),
+            "events": keys.events(record.job_id),
+            "leases": keys.leases,
+            "scheduled": keys.scheduled,
+            "queue": queue_list(record.queue, record.priority),
+            "running_index": keys.state_index(JobState.RUNNING),
+            "tenant_running_index": keys.tenant_index(record.tenant, JobState.RUNNING),
+            "to_index": keys.state_index(target),
+            "tenant_to_index": keys.tenant_index(record.tenant, target),
+        },
+        args={
+            "job_id": record.job_id,
+            "fence": record.fence or "",
+            "delay_ms": delay_ms,
+            "message": record.message,
+            "event": json.dumps({"reason": reason, "delay_s": delay_ms / 1000}),
+            "refund": int(refund),
+        },
+    )
+    return bool(reply)
+
+
+def release_due(keys: Keys) -> Operation[int]:
+    """Queue the scheduled jobs whose time has come; how many. Safe to run in every worker."""
+    due = yield Script("due", keys={"scheduled": keys.scheduled}, args={"limit": DUE_LIMIT})
+    released = 0
+    for job_id in map(text, due):
+        found = yield Command("HMGET", keys.job(job_id), "tenant", "queue", "priority")
+        tenant, queue, priority = (text(value) if value else "" for value in found)
+        released += yield Script(
+            "release",
+            keys={
+                "record": keys.job(job_id),
+                "events": keys.events(job_id),
+                "scheduled": keys.scheduled,
+                "queue": queue_list(queue, int(priority or 0)),
+                "scheduled_index": keys.state_index(JobState.SCHEDULED),
+                "tenant_scheduled_index": keys.tenant_index(tenant, JobState.SCHEDULED),
+                "queued_index": keys.state_index(JobState.QUEUED),
+                "tenant_queued_index": keys.tenant_index(tenant, JobState.QUEUED),
+            },
+            args={"job_id": job_id},
+        )
+    return released
+
+
+def _number(fields: dict[str, str], name: str) -> int | None:
+    value = fields.get(name)
+    return int(value) if value else None

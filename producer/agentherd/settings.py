@@ -1,0 +1,49 @@
+"""What a producer, and the CLI, can be told by the environment: `AGENTHERD_*`."""
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from agentherd.client.connection import check_url
+from agentherd.contract.base import problems_of
+from agentherd.errors import InvalidSettings, Problem
+
+PREFIX = "AGENTHERD_"
+
+
+def _check_secret_url(url: SecretStr) -> SecretStr:
+    try:
+        check_url(url.get_secret_value())
+    except InvalidSettings as error:
+        raise ValueError(error.problems[0].message) from None
+    return url
+
+
+RedisUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
+"""May hold a password, so it never prints itself."""
+
+
+class CheckedSettings(BaseSettings):
+    """Settings whose errors are one `InvalidSettings` that names every variable."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="ignore")
+
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise InvalidSettings(
+                [Problem(f"{PREFIX}{field.upper()}", text) for field, text in problems_of(error)]
+            ) from None
+
+
+class HerdSettings(CheckedSettings):
+    """How a producer reaches the fleet."""
+
+    redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
+    """Redis with queues and records: `redis://`, `rediss://` or `unix://`."""
+    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "agentherd"
+    """Of every key; the same for all producers and workers of a fleet."""
+    timeout_s: Annotated[float, Field(gt=0, le=300)] = 5.0
+    """Longest wait for Redis to answer one call."""

@@ -1,0 +1,1 @@
+"""What the tests share: servers, fixtures, waiting, leak checks."""
