@@ -1,0 +1,259 @@
+"""One run of the real CLI through the SDK, from start to an empty process tree."""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from claude_agent_sdk import (
+    AssistantMessage,
+    ClaudeAgentOptions,
+    ClaudeSDKClient,
+    ClaudeSDKError,
+    CLIConnectionError,
+    CLIJSONDecodeError,
+    CLINotFoundError,
+    Message,
+    ProcessError,
+    RateLimitEvent,
+    ResultMessage,
+    SystemMessage,
+)
+from claude_agent_sdk.types import MirrorErrorMessage
+
+from agentherd.contract.results import Usage
+from agentherd_workers import processes
+from agentherd_workers.agent.messages import Event, events_of, ready_event
+from agentherd_workers.agent.outcome import CliResult, Ending, Observed, Stop
+
+INTERRUPT_S = 3.0
+"""How long an interrupted agent may take to end its turn."""
+TERMINATE_S = 2.0
+"""How long the CLI may take to end on SIGTERM."""
+_STDERR_LINES = 20
+
+
+@dataclass
+class Notes:
+    """What a run leaves besides its verdict."""
+
+    observed: Observed = field(default_factory=Observed)
+    model: str | None = None
+    degraded: bool = False
+    denials: tuple[str, ...] = ()
+
+
+class AgentRun:
+    """Runs the CLI once. `run` is awaited to its end; `stop` may be called meanwhile.
+
+    The SDK's task is never cancelled: a cancelled close() leaves the CLI running. A run that
+    must end is interrupted or killed from outside, on which the message stream ends by itself.
+    """
+
+    def __init__(
+        self,
+        options: ClaudeAgentOptions,
+        *,
+        mark: str,
+        prompt: str,
+        idle_timeout_s: float,
+        wants_output: bool,
+        released_at_ms: int,
+        on_events: Callable[[list[Event]], None],
+        stderr: deque[str],
+    ) -> None:
+        self._options = options
+        self._mark = mark
+        self._prompt = prompt
+        self._idle_timeout_s = idle_timeout_s
+        self._wants_output = wants_output
+        self._released_at_ms = released_at_ms
+        self._on_events = on_events
+        self._stderr = stderr
+        self._client: ClaudeSDKClient | None = None
+        self._cli_pid: int | None = None
+        self._stop: Stop | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._last_message_s = time.monotonic()
+        self._seen: dict[str, Any] = {}
+        self._notes = Notes()
+        self._over = asyncio.Event()
+
+    async def run(self, timeout_s: float) -> Notes:
+        """Run to the end, whatever it is; no process of the job is left when this returns."""
+        watch = asyncio.create_task(self._watch(timeout_s))
+        try:
+            await self._converse()
+        except Exception as error:
+            self._seen |= _observation_of(error)
+        finally:
+            self._over.set()
+            await watch
+            if self._stopping is not None:
+                await self._stopping
+            await self._leave()
+        self._notes.observed = Observed(
+            stop=self._stop,
+            stderr="\n".join(self._stderr),
+            wants_output=self._wants_output,
+            now_s=time.time(),
+            **self._seen,
+        )
+        return self._notes
+
+    def stop(self, reason: Stop) -> None:
+        """End the run soon; the first reason stays. Call from the run's event loop."""
+        if self._stop is None and not self._over.is_set():
+            self._stop = reason
+            self._stopping = asyncio.create_task(self._end(reason))
+
+    async def _converse(self) -> None:
+        self._client = ClaudeSDKClient(self._options)
+        await self._client.connect()
+        spawned_after_ms = int(time.time() * 1000) - self._released_at_ms
+        self._cli_pid = await asyncio.to_thread(processes.child_with, self._mark)
+        if self._stop is not None:
+            return
+        await self._client.query(self._prompt)
+        async for message in self._client.receive_messages():
+            self._last_message_s = time.monotonic()
+            self._note(message, spawned_after_ms)
+            if isinstance(message, ResultMessage):
+                return
+
+    def _note(self, message: Message, spawned_after_ms: int) -> None:
+        match message:
+            case ResultMessage():
+                self._seen["result"] = _cli_result(message)
+                self._notes.denials = tuple(
+                    str(denial.get("tool_name", "")) for denial in message.permission_denials or ()
+                )
+            case AssistantMessage(model=model, error=error):
+                if model and not model.startswith("<"):
+                    self._notes.model = model
+                self._seen["api_error"] = error
+            case RateLimitEvent(rate_limit_info=info) if info.status == "rejected":
+                self._seen["resets_at_s"] = info.resets_at
+            case MirrorErrorMessage():
+                self._notes.degraded = True
+            case SystemMessage(subtype="init"):
+                self._on_events([ready_event(message, spawned_after_ms)])
+            case _:
+                pass
+        self._on_events(events_of(message))
+
+    async def _watch(self, timeout_s: float) -> None:
+        """The run's deadlines: wall clock and silence."""
+        wall_s = time.monotonic() + timeout_s
+        while not self._over.is_set():
+            idle_s = self._last_message_s + self._idle_timeout_s
+            wait_s = min(wall_s, idle_s) - time.monotonic()
+            if wait_s <= 0:
+                self.stop(Stop.WALL if wall_s <= idle_s else Stop.IDLE)
+                return
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), wait_s)
+
+    async def _end(self, reason: Stop) -> None:
+        """Interrupt, then SIGTERM, then kill; at once where someone else owns the job."""
+        if reason is not Stop.LEASE_LOST:
+            if await self._interrupted():
+                return
+            await asyncio.to_thread(processes.terminate, self._mark)
+            if await self._ends_within(TERMINATE_S):
+                return
+        await self._kill()
+
+    async def _interrupted(self) -> bool:
+        if self._client is None:
+            return False
+        with suppress(ClaudeSDKError, TimeoutError):
+            await asyncio.wait_for(self._client.interrupt(), INTERRUPT_S)
+        return await self._ends_within(INTERRUPT_S)
+
+    async def _ends_within(self, timeout_s: float) -> bool:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), timeout_s)
+        return self._over.is_set()
+
+    async def _leave(self) -> None:
+        """Close the SDK's side, then make sure that the tree is empty."""
+        if self._client is not None:
+            closing = asyncio.ensure_future(self._client.disconnect())
+            done, _ = await asyncio.wait([closing], timeout=TERMINATE_S)
+            if not done:
+                await self._kill()
+            with suppress(Exception):
+                await closing
+        await self._kill()
+
+    async def _kill(self) -> None:
+        await asyncio.to_thread(processes.kill_all, self._mark, keep_for_parent=self._cli_pid)
+
+
+def stderr_tail() -> deque[str]:
+    """Keeps the last lines of a CLI's stderr."""
+    return deque(maxlen=_STDERR_LINES)
+
+
+def _observation_of(error: Exception) -> dict[str, Any]:
+    """The exception as an observation; see `Observed`."""
+    text = str(error)
+    code: int | None = None
+    match error:
+        case CLINotFoundError():
+            ending = Ending.NOT_FOUND
+        case ProcessError(exit_code=code):
+            ending = Ending.EXITED
+        case CLIJSONDecodeError():
+            ending = Ending.GARBLED
+        case _ if "Control request timeout" in text:
+            ending = Ending.START_TIMEOUT
+        case CLIConnectionError() if "terminated process" in text:
+            ending = Ending.EXITED
+        case CLIConnectionError() | ValueError() | TypeError() | RuntimeError():
+            ending = Ending.REJECTED
+        case _:
+            ending = Ending.EXITED
+    return {"ending": ending, "exit_code": code, "error": text}
+
+
+def _cli_result(message: ResultMessage) -> CliResult:
+    return CliResult(
+        subtype=message.subtype,
+        is_error=message.is_error,
+        text=message.result,
+        stop_reason=message.stop_reason,
+        terminal_reason=message.terminal_reason,
+        api_error_status=message.api_error_status,
+        structured_output=message.structured_output,
+        errors=tuple(message.errors or ()),
+        turns=message.num_turns,
+        usage=_usage(message),
+    )
+
+
+def _usage(message: ResultMessage) -> Usage:
+    """From `model_usage`, which counts subagents; `usage` does not."""
+    by_model = {
+        model: Usage(
+            cost_usd=used.get("costUSD", 0.0),
+            input_tokens=used.get("inputTokens", 0),
+            output_tokens=used.get("outputTokens", 0),
+            cache_read_tokens=used.get("cacheReadInputTokens", 0),
+            cache_write_tokens=used.get("cacheCreationInputTokens", 0),
+        )
+        for model, used in (message.model_usage or {}).items()
+    }
+    total = sum(by_model.values(), Usage())
+    return Usage(
+        cost_usd=message.total_cost_usd or total.cost_usd,
+        input_tokens=total.input_tokens,
+        output_tokens=total.output_tokens,
+        cache_read_tokens=total.cache_read_tokens,
+        cache_write_tokens=total.cache_write_tokens,
+        by_model=by_model,
+    )

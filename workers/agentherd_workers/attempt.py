@@ -1,0 +1,346 @@
+"""One attempt at one job: from a held claim to a finished, failed or given-back record."""
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agentherd.contract.failures import FailureKind
+from agentherd.contract.job import ForkSession, Job, ResumeSession
+from agentherd.contract.results import Artifact, Failure, JobResult, Usage
+from agentherd.contract.states import JobState
+from agentherd.layout import records, transcripts
+from agentherd.layout.keys import Keys
+from agentherd.layout.operations import Operation, run_async
+from agentherd.layout.records import Claim
+from agentherd_workers import artifacts
+from agentherd_workers.agent.messages import Event
+from agentherd_workers.agent.options import AttemptPlan, build_options
+from agentherd_workers.agent.outcome import Stop, Verdict, verdict
+from agentherd_workers.agent.run import AgentRun, Notes, stderr_tail
+from agentherd_workers.agent.session_store import RedisSessionStore
+from agentherd_workers.lease import Lease, LeaseLost
+from agentherd_workers.reporter import Reporter
+from agentherd_workers.settings import WorkerSettings
+from agentherd_workers.workspace import DirectoryInUse, Workspace
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+DIRECTORY_WAIT_S = 10.0
+"""How long the attempt before, on this host, may take to leave the session's directory."""
+RETRY_S = 0.2
+CONTINUE_PROMPT = (
+    "Your previous run at this task was interrupted. The conversation so far is above; files of"
+    " the working directory may be missing. Check what is there, do not repeat finished steps,"
+    " and complete the task. The task was:\n\n"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What attempts on this host share."""
+
+    settings: WorkerSettings
+    keys: Keys
+    redis: Redis
+    launcher: Path
+    cli: Path
+    worker: str
+
+
+@dataclass(frozen=True)
+class GivenBack:
+    """The attempt ended without an end of the job: it waits for another one."""
+
+    reason: str
+
+
+class Attempt:
+    """Runs a claimed job. `run` is awaited to its end; `stop` may be called meanwhile."""
+
+    def __init__(self, host: Host, claim: Claim, job: Job, claimed_at_s: float) -> None:
+        self.host = host
+        self.claim = claim
+        self.job = job
+        self.record = claim.record
+        self._stop: Stop | None = None
+        self._agent: AgentRun | None = None
+        self._lease = Lease(
+            self._renew,
+            host.settings.lease_s,
+            lambda: self.stop(Stop.LEASE_LOST),
+            claimed_at_s=claimed_at_s,
+        )
+        self._reporter = Reporter(self._report, self._lease.lose)
+
+    def stop(self, reason: Stop) -> None:
+        """End the agent soon; call from the event loop."""
+        self._stop = self._stop or reason
+        if self._agent is not None:
+            self._agent.stop(reason)
+
+    async def run(self) -> JobResult | GivenBack:
+        """The job's result, once it is written; no process and no directory is left.
+
+        Raises:
+            LeaseLost: someone else owns the job; nothing was written.
+        """
+        try:
+            kept: list[Artifact] = []
+            notes = Notes()
+            try:
+                workspace = await self._make_workspace()
+                try:
+                    notes = await self._run_agent(workspace)
+                    ended = verdict(notes.observed)
+                    if self._stop is not Stop.LEASE_LOST:
+                        ended, kept = await self._keep_artifacts(workspace, ended)
+                finally:
+                    await asyncio.to_thread(workspace.remove)
+            except (OSError, TimeoutError) as error:
+                log.exception("job %s: attempt failed on this host", self.record.job_id)
+                ended = _host_failure(error)
+            await self._reporter.close(self.host.settings.lease_s)
+            self._lease.check()
+            return await self._settle(notes, ended, kept)
+        finally:
+            await self._lease.release()
+
+    async def _make_workspace(self) -> Workspace:
+        root = self.host.settings.workspace_root
+        deadline_s = time.monotonic() + DIRECTORY_WAIT_S
+        while True:
+            try:
+                workspace = await asyncio.to_thread(
+                    Workspace.make, root, self.record.tenant, self.record.session_id
+                )
+            except DirectoryInUse:
+                if time.monotonic() > deadline_s:
+                    raise
+                await asyncio.sleep(RETRY_S)
+                continue
+            try:
+                await asyncio.to_thread(workspace.put, self.job.files)
+            except BaseException:
+                await asyncio.to_thread(workspace.remove)
+                raise
+            return workspace
+
+    async def _run_agent(self, workspace: Workspace) -> Notes:
+        plan, prompt = await self._plan()
+        stderr = stderr_tail()
+        options = build_options(
+            plan,
+            workspace,
+            self.host.settings,
+            launcher=self.host.launcher,
+            cli=self.host.cli,
+            store=RedisSessionStore(
+                self.host.redis,
+                prefix=self.host.keys.prefix,
+                project_key=self.record.tenant,
+                ttl_s=int(self.host.settings.session_ttl_s),
+                max_session_bytes=self.host.settings.max_session_bytes,
+                fence=self.claim.fence,
+            ),
+            on_stderr=stderr.append,
+        )
+        self._agent = AgentRun(
+            options,
+            mark=plan.mark,
+            prompt=prompt,
+            idle_timeout_s=self.job.idle_timeout_s,
+            wants_output=self.job.output_schema is not None,
+            released_at_ms=self.record.released_at_ms,
+            on_events=self._reporter.add,
+            stderr=stderr,
+        )
+        if self._stop is not None:
+            self._agent.stop(self._stop)
+        return await self._agent.run(self.job.timeout_s)
+
+    async def _plan(self) -> tuple[AttemptPlan, str]:
+        """Whether the session starts, goes on or is copied, and what the agent is asked."""
+        session = self.job.session
+        begun = self.record.attempt > 1 and await self._stored(self.record.session_id)
+        resume: str | None = None
+        if begun:
+            resume = self.record.session_id
+        elif isinstance(session, ResumeSession | ForkSession):
+            resume = str(session.id)
+        plan = AttemptPlan(
+            job=self.job,
+            session_id=self.record.session_id,
+            resume=resume,
+            fork=isinstance(session, ForkSession) and not begun,
+            # What attempts before spent counts; the CLI takes no limit of nothing.
+            max_turns=max(1, self.job.max_turns - self.record.turns),
+            max_budget_usd=max(0.01, self.job.max_budget_usd - self.record.usage.cost_usd),
+            mark=f"{self.record.job_id}:{self.claim.fence}",
+        )
+        return plan, (CONTINUE_PROMPT + self.job.prompt if begun else self.job.prompt)
+
+    async def _stored(self, session_id: str) -> bool:
+        return await self._ask(
+            transcripts.exists(
+                transcripts.TranscriptKeys(self.host.keys.prefix), self.record.tenant, session_id
+            )
+        )
+
+    async def _keep_artifacts(
+        self, workspace: Workspace, ended: Verdict
+    ) -> tuple[Verdict, list[Artifact]]:
+        """Store what the patterns match, also of a failed run."""
+        if not self.job.artifacts:
+            return ended, []
+        cap_bytes = self.host.settings.max_artifacts_bytes
+        found = await asyncio.to_thread(
+            artifacts.collect, workspace.cwd, self.job.artifacts, cap_bytes
+        )
+        for artifact, content in found.files:
+            keep = partial(
+                records.keep_artifact,
+                self.host.keys,
+                self.record.job_id,
+                self.claim.fence,
+                artifact.name,
+                content,
+            )
+            if not await self._write(keep):
+                raise LeaseLost
+        if found.refused:
+            log.warning("job %s: not kept, no regular file: %s", self.record.job_id, found.refused)
+        if found.too_large and ended.state is JobState.SUCCEEDED:
+            sizes = ", ".join(f"{name} ({size} bytes)" for name, size in found.too_large)
+            message = (
+                f"artifacts over the cap of {cap_bytes} bytes together were not kept: {sizes};"
+                " narrow the patterns, or raise AGENTHERD_MAX_ARTIFACTS_BYTES on the workers"
+            )
+            ended = Verdict(
+                JobState.FAILED, Failure(kind=FailureKind.ARTIFACTS_TOO_LARGE, message=message)
+            )
+        return ended, [artifact for artifact, _ in found.files]
+
+    async def _settle(
+        self, notes: Notes, ended: Verdict, kept: list[Artifact]
+    ) -> JobResult | GivenBack:
+        """Write how the attempt ended: given back for another one, or the job's result."""
+        if self._stop is Stop.DRAINED and ended.state is not JobState.SUCCEEDED:
+            return await self._give_back("the worker is shutting down", delay_s=0, refund=True)
+        result = self._result(notes, ended, kept)
+        delay_s = self._retry_delay_s(ended.failure)
+        if delay_s is not None:
+            progress = _progress(result)
+            await self._write(
+                lambda: records.report(
+                    self.host.keys, self.record.job_id, self.claim.fence, [], progress
+                )
+            )
+            reason = f"{result.failure.kind}: {result.failure.message}" if result.failure else ""
+            return await self._give_back(reason, delay_s=delay_s, refund=False)
+        finished_at_ms = await self._write(
+            lambda: records.finish(
+                self.host.keys,
+                self.record,
+                result,
+                retention_ms=int(self.host.settings.retention_s * 1000),
+            )
+        )
+        if finished_at_ms is None:
+            raise LeaseLost
+        return result.model_copy(update={"finished_at_ms": finished_at_ms})
+
+    async def _give_back(self, reason: str, *, delay_s: float, refund: bool) -> GivenBack:
+        given = await self._write(
+            lambda: records.requeue(
+                self.host.keys,
+                self.record,
+                delay_ms=int(delay_s * 1000),
+                reason=reason,
+                refund=refund,
+            )
+        )
+        if not given:
+            raise LeaseLost
+        return GivenBack(reason)
+
+    def _retry_delay_s(self, failure: Failure | None) -> float | None:
+        """How long to wait before another attempt; None: there is none."""
+        policy = self.job.retry
+        if failure is None or failure.kind not in policy.kinds:
+            return None
+        if self.record.attempt >= policy.max_attempts:
+            return None
+        backoff_s = min(policy.backoff_s * 2.0 ** (self.record.attempt - 1), policy.max_backoff_s)
+        jittered_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
+        return float(max(jittered_s, failure.retry_after_s or 0.0))
+
+    def _result(self, notes: Notes, ended: Verdict, kept: list[Artifact]) -> JobResult:
+        seen = notes.observed.result
+        spent = seen.usage if seen else Usage()
+        return JobResult(
+            job_id=self.record.job_id,
+            state=ended.state,
+            failure=ended.failure,
+            text=seen.text if seen else None,
+            structured_output=seen.structured_output if seen else None,
+            session_id=self.record.session_id,
+            session_degraded=notes.degraded,
+            model=notes.model,
+            stop_reason=seen.stop_reason if seen else None,
+            turns=self.record.turns + (seen.turns if seen else 0),
+            usage=self.record.usage + spent,
+            attempts=self.record.attempt,
+            artifacts=tuple(kept),
+            permission_denials=notes.denials,
+            submitted_at_ms=self.record.submitted_at_us // 1000,
+            started_at_ms=self.record.started_at_ms,
+        )
+
+    async def _renew(self) -> bool:
+        lease_ms = int(self.host.settings.lease_s * 1000)
+        return await self._ask(
+            records.renew(self.host.keys, self.record.job_id, self.claim.fence, lease_ms)
+        )
+
+    async def _report(self, events: list[Event]) -> bool:
+        return await self._ask(
+            records.report(self.host.keys, self.record.job_id, self.claim.fence, events, {})
+        )
+
+    async def _ask(self, operation: Operation[T]) -> T:
+        return await run_async(operation, self.host.redis)
+
+    async def _write(self, make: Callable[[], Operation[T]]) -> T:
+        """A write that must arrive: tried again while the lease holds.
+
+        Raises:
+            LeaseLost: Redis stayed away for as long as the lease lasts.
+        """
+        while True:
+            try:
+                return await self._ask(make())
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("job %s: not written, trying again: %s", self.record.job_id, error)
+                self._lease.check()
+                await asyncio.sleep(RETRY_S)
+
+
+def _progress(result: JobResult) -> dict[str, str]:
+    """What later attempts add to."""
+    return {"usage": result.usage.model_dump_json(), "turns": str(result.turns)}
+
+
+def _host_failure(error: Exception) -> Verdict:
+    """This host could not run the job; another may."""
+    failure = Failure(kind=FailureKind.INTERNAL, message=f"host: {error}", retryable=True)
+    return Verdict(JobState.FAILED, failure)

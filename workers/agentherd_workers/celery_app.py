@@ -1,0 +1,70 @@
+"""The Celery app: every setting that matters to agents, with its reason."""
+
+from functools import cached_property
+
+from celery import Celery
+
+from agentherd.layout.keys import PRIORITY_STEPS, QUEUE
+from agentherd_workers.capacity import concurrency
+from agentherd_workers.settings import WorkerSettings
+from agentherd_workers.supervisor import Supervisor
+from agentherd_workers.task import register
+
+VISIBILITY_TIMEOUT_S = 30 * 24 * 3600
+"""Longer than any job. A message that comes back is refused by its record anyway."""
+
+
+class HerdApp(Celery):
+    """A Celery app with one supervisor of agents."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__("agentherd", set_as_current=True)
+        self.settings = settings
+
+    @cached_property
+    def supervisor(self) -> Supervisor:
+        """The agents of this process; started by the pool."""
+        return Supervisor(self.settings)
+
+
+def create_app(settings: WorkerSettings) -> HerdApp:
+    """A Celery app that runs `agentherd.run` on this host."""
+    app = HerdApp(settings)
+    url = settings.redis_url.get_secret_value()
+    transport_options = {
+        "visibility_timeout": VISIBILITY_TIMEOUT_S,
+        "priority_steps": list(PRIORITY_STEPS),
+        "queue_order_strategy": "priority",
+        "socket_keepalive": True,
+        "health_check_interval": 10,  # a half-open connection is noticed in twice this
+    }
+    app.conf.update(
+        broker_url=url,
+        result_backend=url,
+        broker_transport_options=transport_options,
+        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
+        broker_connection_retry_on_startup=True,
+        # A lost connection ends no agent: the record decides who runs a job, not the message.
+        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # A message is acknowledged when its job has ended or been given back.
+        task_acks_late=True,
+        task_acks_on_failure_or_timeout=True,
+        # A worker holds no message that it does not run: the next host may have room.
+        worker_prefetch_multiplier=1,
+        worker_disable_prefetch=True,
+        worker_pool="agentherd_workers.pool:AgentPool",
+        worker_concurrency=concurrency(settings),
+        task_default_queue=QUEUE,
+        task_default_priority=3,
+        task_serializer="json",
+        result_serializer="json",
+        accept_content=["json"],
+        result_expires=int(settings.retention_s),
+        task_track_started=True,
+        worker_send_task_events=True,
+        # Prompts don't belong into the result backend: no result_extended.
+        task_store_errors_even_if_ignored=False,
+        worker_hijack_root_logger=True,
+    )
+    register(app)
+    return app

@@ -1,0 +1,205 @@
+"""From a Celery message to an attempt: adopt, claim, check. Every message is safe to repeat."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+from uuid import uuid4
+
+from redis.exceptions import RedisError
+
+from agentherd.contract.failures import FailureKind
+from agentherd.contract.job import Job
+from agentherd.contract.results import Failure, JobResult
+from agentherd.contract.states import TERMINAL, JobState
+from agentherd.contract.wire import decode_job, job_from_wire
+from agentherd.errors import InvalidJob
+from agentherd.layout import records
+from agentherd.layout.operations import Command, Operation, run_async
+from agentherd.layout.records import Busy, Claim, JobRecord, Overdue, Submission
+from agentherd.layout.replies import text
+from agentherd_workers.attempt import Attempt, GivenBack, Host
+from agentherd_workers.lease import LeaseLost
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY_S = 0.5
+IDEMPOTENCY_TTL_MS = 24 * 3600 * 1000
+"""For keys of jobs that came by plain Celery; the producer has a setting of its own."""
+PREVIEW_CHARS = 80
+_MAX_INVALID_SPEC = 64 * 1024
+"""What is kept of a job that can't be read."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The job has ended, now or before this message."""
+
+    result: JobResult
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """The message is done with; the job is elsewhere. `reason` is for the log."""
+
+    reason: str
+
+
+class Intake:
+    """Turns messages into attempts, and attempts into what Celery is told."""
+
+    def __init__(self, host: Host) -> None:
+        self.host = host
+
+    async def open(self, job_id: str, document: Any) -> Attempt | Settled | Dropped:
+        """Claim the job that a message names.
+
+        Args:
+            document: the job as a plain Celery client sent it, or None: it is in the record.
+        """
+        if document is not None:
+            await self._adopt(job_id, document)
+        tenant = await self._ask(lambda: _tenant(self.host, job_id))
+        if tenant is None:
+            return Dropped("no record: never submitted, or past its retention")
+        claimed_at_s = time.monotonic()
+        lease_ms = int(self.host.settings.lease_s * 1000)
+        outcome = await self._ask(
+            lambda: records.claim(self.host.keys, job_id, tenant, self.host.worker, lease_ms)
+        )
+        match outcome:
+            case Claim():
+                return await self._attempt(outcome, claimed_at_s)
+            case Overdue():
+                failure = Failure(kind=FailureKind.EXPIRED, message="not started within expires_s")
+                return await self._end_unclaimed(job_id, JobState.EXPIRED, failure)
+            case _ if outcome.state in TERMINAL:
+                return await self._settled(job_id)
+            case _:
+                return Dropped(f"the job is {outcome.state}")
+
+    async def close(self, attempt: Attempt) -> Settled | Dropped:
+        """Run the attempt to its end."""
+        try:
+            ended = await attempt.run()
+        except LeaseLost:
+            return Dropped("the lease was lost; another worker owns the job")
+        if isinstance(ended, GivenBack):
+            return Dropped(f"given back: {ended.reason}")
+        return Settled(ended)
+
+    async def _attempt(self, claim: Claim, claimed_at_s: float) -> Attempt | Settled | Dropped:
+        try:
+            job = decode_job(claim.record.spec)
+            self._check_env(job)
+        except InvalidJob as error:
+            return await self._end(claim.record, JobState.FAILED, _invalid(error))
+        return Attempt(self.host, claim, job, claimed_at_s)
+
+    def _check_env(self, job: Job) -> None:
+        refused = [name for name in job.env if not self.host.settings.allows_env(name)]
+        if refused:
+            raise InvalidJob(
+                [
+                    (f"env.{name}", "not allowed on this worker; see AGENTHERD_JOB_ENV_ALLOW")
+                    for name in refused
+                ]
+            )
+
+    async def _adopt(self, job_id: str, document: Any) -> None:
+        """Record a job that came by plain Celery, as submit would have. Known ids stay."""
+        try:
+            job = job_from_wire(document)
+            new = records.submission(job, job_id, job.session_id or str(uuid4()))
+        except InvalidJob as error:
+            await self._record_failed(_unreadable(job_id, document), _invalid(error))
+            return
+        reply = await self._submit(new, owns_session=True)
+        if isinstance(reply, Busy):
+            message = f"session {new.session_id} is in use by job {reply.owner}"
+            await self._record_failed(new, Failure(kind=FailureKind.SESSION_BUSY, message=message))
+
+    async def _submit(self, new: Submission, *, owns_session: bool) -> records.Accepted | Busy:
+        def operation() -> Operation[records.Accepted | Busy]:
+            reply = yield records.submit(
+                self.host.keys,
+                new,
+                idempotency_ttl_ms=IDEMPOTENCY_TTL_MS,
+                preview_chars=PREVIEW_CHARS,
+                publish=False,
+                owns_session=owns_session,
+            )
+            return records.submitted(new, reply)
+
+        return await self._ask(operation)
+
+    async def _record_failed(self, new: Submission, failure: Failure) -> None:
+        """Record a job that can't be run, and end it."""
+        reply = await self._submit(new, owns_session=False)
+        if isinstance(reply, records.Accepted) and reply.created:
+            await self._end_unclaimed(new.job_id, JobState.FAILED, failure)
+
+    async def _end_unclaimed(
+        self, job_id: str, state: JobState, failure: Failure
+    ) -> Settled | Dropped:
+        record = await self._read(job_id)
+        if record is None or record.state in TERMINAL:
+            return await self._settled(job_id)
+        return await self._end(replace(record, fence=None), state, failure)
+
+    async def _end(self, record: JobRecord, state: JobState, failure: Failure) -> Settled | Dropped:
+        result = JobResult(
+            job_id=record.job_id,
+            state=state,
+            failure=failure,
+            session_id=record.session_id,
+            attempts=record.attempt,
+            submitted_at_ms=record.submitted_at_us // 1000,
+            started_at_ms=record.started_at_ms,
+        )
+        retention_ms = int(self.host.settings.retention_s * 1000)
+        await self._ask(
+            lambda: records.finish(self.host.keys, record, result, retention_ms=retention_ms)
+        )
+        return await self._settled(record.job_id)
+
+    async def _settled(self, job_id: str) -> Settled | Dropped:
+        record = await self._read(job_id)
+        if record is None or record.result is None:
+            return Dropped("the job changed hands")
+        return Settled(record.result)
+
+    async def _read(self, job_id: str) -> JobRecord | None:
+        return await self._ask(lambda: records.read_record(self.host.keys, job_id))
+
+    async def _ask(self, make: Callable[[], Operation[T]]) -> T:
+        """Ask until Redis answers: a message in hand is not given up because Redis is away."""
+        while True:
+            try:
+                return await run_async(make(), self.host.redis)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("Redis does not answer, trying again: %s", error)
+                await asyncio.sleep(RETRY_S)
+
+
+def _tenant(host: Host, job_id: str) -> Operation[str | None]:
+    tenant = yield Command("HGET", host.keys.job(job_id), "tenant")
+    return None if tenant is None else text(tenant)
+
+
+def _invalid(error: InvalidJob) -> Failure:
+    return Failure(kind=FailureKind.INVALID_JOB, message=str(error))
+
+
+def _unreadable(job_id: str, document: Any) -> Submission:
+    """A record for a job that can't be read, so that it can be found and inspected."""
+    return Submission(
+        job_id=job_id,
+        job=Job(prompt="(invalid job)"),
+        session_id=str(uuid4()),
+        spec=json.dumps(document, default=str)[:_MAX_INVALID_SPEC],
+    )

@@ -1,0 +1,64 @@
+"""Sending a run's events to Redis without making the agent wait."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+from redis.exceptions import RedisError
+
+from agentherd_workers.agent.messages import Event
+
+log = logging.getLogger(__name__)
+
+MAX_PENDING = 5_000
+"""Events kept while Redis is away; the oldest go first."""
+MAX_BATCH = 100
+RETRY_S = 0.2
+
+
+class Reporter:
+    """Appends events in order, in batches as large as they come."""
+
+    def __init__(
+        self, send: Callable[[list[Event]], Awaitable[bool]], on_stale: Callable[[], None]
+    ) -> None:
+        self._send = send
+        self._on_stale = on_stale
+        self._pending: list[Event] = []
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._work())
+
+    def add(self, events: list[Event]) -> None:
+        """Queue events; call from the event loop."""
+        if events:
+            self._pending += events
+            del self._pending[:-MAX_PENDING]
+            self._wake.set()
+
+    async def close(self, timeout_s: float) -> None:
+        """Send what is left, then end."""
+        self._closing = True
+        self._wake.set()
+        done, _ = await asyncio.wait([self._task], timeout=timeout_s)
+        if not done:
+            self._task.cancel()
+            log.warning("%d events were not sent", len(self._pending))
+
+    async def _work(self) -> None:
+        while self._pending or not self._closing:
+            if not self._pending:
+                await self._wake.wait()
+                self._wake.clear()
+                continue
+            batch = self._pending[:MAX_BATCH]
+            try:
+                current = await self._send(batch)
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("events not sent, trying again: %s", error)
+                await asyncio.sleep(RETRY_S)
+                continue
+            if not current:
+                self._on_stale()
+                return
+            del self._pending[: len(batch)]

@@ -1,0 +1,77 @@
+"""What a worker can be told: `AGENTHERD_*` in its environment."""
+
+import fnmatch
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, SecretStr
+
+from agentherd.contract.base import MiB, ModelName
+from agentherd.settings import HerdSettings
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"must be an absolute path, not {path}")
+    return path
+
+
+AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+
+
+class WorkerSettings(HerdSettings):
+    """How this host runs agents. Read once, at the entry point, and passed down."""
+
+    # The model API. Neither ANTHROPIC_API_KEY nor ANTHROPIC_BASE_URL of the shell is read.
+    api_key_file: AbsolutePath | None = None
+    """File with the model API key. Without it agents have no key, as behind a gateway."""
+    model_base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    """Model API or gateway; None: Anthropic's."""
+    model: ModelName | None = None
+    """For jobs that name none; None: the CLI's default."""
+
+    # The host.
+    cli_path: AbsolutePath | None = None
+    """The `claude` executable; None: the one that claude-agent-sdk carries."""
+    workspace_root: AbsolutePath = Path("/var/tmp/agentherd")  # noqa: S108 - 0700, made by us
+    """Where jobs' throwaway directories are made. The same path on every host of a fleet."""
+    concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """Agents at once; None: what the host's RAM holds."""
+    session_ceiling_bytes: Annotated[int, Field(ge=128 * MiB)] = 1024 * MiB
+    """RAM one agent may take, its tools included."""
+    overhead_bytes: Annotated[int, Field(ge=0)] = 1024 * MiB
+    """RAM left for the system and this worker."""
+
+    # The agents' environment.
+    path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    """Their PATH."""
+    job_env_allow: tuple[str, ...] = ()
+    """Names, or patterns such as `APP_*`, that a job may set in its agent's environment."""
+    pass_env: tuple[str, ...] = ()
+    """Names of the worker's own environment that every agent gets, such as `HTTPS_PROXY`."""
+
+    # Redis.
+    lease_s: Annotated[float, Field(ge=1, le=300)] = 15.0
+    """A job whose worker is silent for this long is taken from it."""
+    retention_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = 7 * 24 * 3600.0
+    """How long records, events and artifacts of ended jobs are kept."""
+    session_ttl_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = 30 * 24 * 3600.0
+    """How long an unused session can be resumed."""
+    max_session_bytes: Annotated[int, Field(ge=MiB)] = 256 * MiB
+    """Largest transcript of one session."""
+    max_artifacts_bytes: Annotated[int, Field(ge=0, le=256 * MiB)] = 16 * MiB
+    """All artifacts of one job together."""
+
+    def api_key(self) -> SecretStr | None:
+        """The model API key, read from its file now.
+
+        Raises:
+            OSError: the file can't be read.
+        """
+        if self.api_key_file is None:
+            return None
+        return SecretStr(self.api_key_file.read_text().strip())
+
+    def allows_env(self, name: str) -> bool:
+        """Whether a job may set this variable."""
+        return any(fnmatch.fnmatchcase(name, pattern) for pattern in self.job_env_allow)

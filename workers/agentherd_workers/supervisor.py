@@ -1,0 +1,197 @@
+"""Every agent of this worker process, on one event loop in a thread of its own.
+
+The loop's thread lives as long as the process, because a CLI dies with the *thread* that
+started it (parent-death signal, prctl(2)).
+"""
+
+import asyncio
+import logging
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from importlib.resources import as_file, files
+from pathlib import Path
+from socket import gethostname
+from typing import Any, TypeVar
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from agentherd.layout import records
+from agentherd.layout.keys import Keys
+from agentherd.layout.operations import run_async
+from agentherd_workers import processes
+from agentherd_workers.agent.cli import find_cli
+from agentherd_workers.agent.outcome import Stop
+from agentherd_workers.attempt import Attempt, Host
+from agentherd_workers.intake import Dropped, Intake, Settled
+from agentherd_workers.settings import WorkerSettings
+from agentherd_workers.workspace import (
+    OwnedDirectory,
+    make_root,
+    make_worker_directory,
+    sweep_leftovers,
+)
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RELEASE_EVERY_S = 1.0
+"""How often scheduled jobs are looked for."""
+SOCKET_TIMEOUT_S = 5.0
+
+
+class HostNotReady(RuntimeError):
+    """This host can't run agents: no CLI, no workspace root. Says what to change."""
+
+
+class Supervisor:
+    """Runs claimed jobs. Thread-safe; started once, by the worker's pool."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self.settings = settings
+        self.worker = f"{gethostname()}:{os.getpid()}"
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._serve, name="agentherd", daemon=True)
+        self._running: dict[str, Attempt] = {}
+        self._directory: OwnedDirectory | None = None
+        self._intake: Intake | None = None
+        self._draining = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    def start(self) -> None:
+        """Make this host ready.
+
+        Raises:
+            HostNotReady: it can't run agents; says what to change.
+        """
+        try:
+            cli = find_cli(self.settings.cli_path)
+            make_root(self.settings.workspace_root)
+            self.settings.api_key()
+            for path in sweep_leftovers(self.settings.workspace_root):
+                log.warning("removed what a dead worker left: %s", path)
+            self._directory = make_worker_directory(self.settings.workspace_root)
+        except OSError as error:
+            raise HostNotReady(str(error)) from error
+        # The SDK writes a resumed transcript into Python's temp directory.
+        tempfile.tempdir = str(self._directory.path)
+        processes.become_subreaper()
+        self._intake = Intake(
+            Host(
+                settings=self.settings,
+                keys=Keys(self.settings.prefix),
+                redis=self._connect(),
+                launcher=write_launcher(self._directory.path),
+                cli=cli,
+                worker=self.worker,
+            )
+        )
+        self._thread.start()
+        asyncio.run_coroutine_threadsafe(self._release_scheduled(), self._loop)
+
+    def run(self, job_id: str, document: Any) -> Settled | Dropped:
+        """Run one job to its end; blocks the calling thread.
+
+        Args:
+            document: the job as a plain Celery client sent it, or None: it is in the record.
+        """
+        return self._call(self._run(job_id, document))
+
+    def cancel(self, job_id: str) -> bool:
+        """End a job that runs here, soon; False: it does not."""
+        return self._call(self._stop_job(job_id, Stop.CANCELLED))
+
+    def drain(self) -> None:
+        """Give every job back to the queue; returns when no agent is left."""
+        self._draining = True
+        self._call(self._stop_all(Stop.DRAINED))
+
+    def stop(self) -> None:
+        """Give back what still runs, then end the loop and remove the worker's directory."""
+        if not self._thread.is_alive():
+            return
+        self.drain()
+        self._call(self._close())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        if self._directory is not None:
+            self._directory.remove()
+
+    def _connect(self) -> Redis:
+        redis: Redis = Redis.from_url(
+            self.settings.redis_url.get_secret_value(),
+            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=SOCKET_TIMEOUT_S,
+            health_check_interval=30,
+            client_name=f"agentherd-worker-{os.getpid()}",
+        )
+        return redis
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_forever()
+        self._loop.close()
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    @property
+    def _accepts(self) -> Intake:
+        if self._intake is None:
+            raise HostNotReady("the supervisor was not started")
+        return self._intake
+
+    async def _run(self, job_id: str, document: Any) -> Settled | Dropped:
+        opened = await self._accepts.open(job_id, document)
+        if not isinstance(opened, Attempt):
+            return opened
+        self._running[job_id] = opened
+        self._idle.clear()
+        if self._draining:
+            opened.stop(Stop.DRAINED)
+        try:
+            return await self._accepts.close(opened)
+        finally:
+            del self._running[job_id]
+            if not self._running:
+                self._idle.set()
+
+    async def _stop_job(self, job_id: str, reason: Stop) -> bool:
+        attempt = self._running.get(job_id)
+        if attempt is not None:
+            attempt.stop(reason)
+        return attempt is not None
+
+    async def _stop_all(self, reason: Stop) -> None:
+        for attempt in self._running.values():
+            attempt.stop(reason)
+        await self._idle.wait()
+
+    async def _release_scheduled(self) -> None:
+        host = self._accepts.host
+        while True:
+            with suppress(RedisError, OSError):
+                await run_async(records.release_due(host.keys), host.redis)
+            await asyncio.sleep(RELEASE_EVERY_S)
+
+    async def _close(self) -> None:
+        me = asyncio.current_task()
+        others = [task for task in asyncio.all_tasks() if task is not me]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._accepts.host.redis.aclose()
+
+
+def write_launcher(directory: Path) -> Path:
+    """The executable that the SDK is given as its CLI; see launcher.py."""
+    path = directory / "launch"
+    with as_file(files("agentherd_workers") / "launcher.py") as launcher:
+        path.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{launcher}" "$@"\n')
+    path.chmod(0o500)
+    return path

@@ -1,0 +1,60 @@
+"""The Celery task: a thin skin over the supervisor."""
+
+from typing import TYPE_CHECKING, Any
+
+from celery import Task
+from celery.exceptions import Ignore
+from celery.utils.log import get_task_logger
+
+from agentherd.contract.results import JobResult, failure_text
+from agentherd.contract.states import JobState
+from agentherd.errors import JobFailed
+from agentherd.layout.messages import TASK_NAME
+from agentherd_workers.intake import Dropped
+
+if TYPE_CHECKING:
+    from agentherd_workers.celery_app import HerdApp
+
+log = get_task_logger(__name__)
+
+
+def register(app: "HerdApp") -> None:
+    """Add the task `agentherd.run` to `app`."""
+
+    @app.task(name=TASK_NAME, bind=True, typing=False, throws=(JobFailed,))
+    def run(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """Run one agent job; the task's id is the job's id.
+
+        Takes `job`, the job as a JSON object, where the sender is a plain Celery client; jobs
+        submitted through `Herd` are in their record. Returns the `JobResult` as a JSON object.
+
+        Raises:
+            JobFailed: the job ended without success.
+            Ignore: this message is not the one that runs the job.
+        """
+        job_id = self.request.id or ""
+        settled = app.supervisor.run(job_id, document_of(args, kwargs))
+        if isinstance(settled, Dropped):
+            log.info("job %s: message dropped: %s", job_id, settled.reason)
+            raise Ignore
+        return _for_celery(self, settled.result)
+
+
+def document_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The job that a plain Celery client sent, or None. Anything odd is kept, to be refused."""
+    if not args and not kwargs:
+        return None
+    if not args and set(kwargs) == {"job"}:
+        return kwargs["job"]
+    if len(args) == 1 and not kwargs:
+        return args[0]
+    return {"args": list(args), **kwargs}
+
+
+def _for_celery(task: "Task[Any, Any]", result: JobResult) -> dict[str, Any]:
+    if result.state is JobState.CANCELLED:
+        task.update_state(state="REVOKED")
+        raise Ignore
+    if not result.succeeded:
+        raise JobFailed(failure_text(result))
+    return result.model_dump(mode="json")
