@@ -192,7 +192,7 @@ class Attempt:
     async def _stored(self, session_id: str) -> bool:
         return await self._ask(
             transcripts.exists(
-                transcripts.TranscriptKeys(self.host.keys.prefix), self.record.tenant, session_id
+                transcripts.SessionKeys(self.record.tenant, session_id, self.host.keys.prefix)
             )
         )
 

@@ -14,6 +14,7 @@ import psutil
 
 MARK = "AGENTHERD_JOB"
 """Environment variable with the job's id and fencing token."""
+_PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.01
 
@@ -21,6 +22,11 @@ _POLL_S = 0.01
 def become_subreaper() -> None:
     """Adopt the orphans of this process's descendants (Linux)."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
+
+
+def die_with_parent() -> None:
+    """Be killed when the thread that started this process ends (Linux). For `preexec_fn`."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def marked(mark: str) -> list[psutil.Process]:

@@ -22,7 +22,7 @@ from agentherd.layout import listing, records, transcripts
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Pipeline, Script
 from agentherd.layout.records import Busy, JobRecord, Submission
-from agentherd.layout.transcripts import Entry, TranscriptKeys
+from agentherd.layout.transcripts import Entry, SessionKeys
 
 SUBMIT_CHUNK = 200
 """Jobs sent per round trip by `submit_many`."""
@@ -97,7 +97,7 @@ def _check_session(keys: Keys, new: Submission) -> Operation[None]:
     if isinstance(session, NewSession):
         return
     session_id = str(session.id)
-    known = yield from transcripts.exists(TranscriptKeys(keys.prefix), tenant, session_id)
+    known = yield from transcripts.exists(SessionKeys(tenant, session_id, keys.prefix))
     if not known and not (yield Command("EXISTS", keys.session_owner(tenant, session_id))):
         raise InvalidJob(
             [("session.id", f"no session {session_id} of tenant {tenant!r} is in the store")]
@@ -148,7 +148,7 @@ def transcript(keys: Keys, job_id: str) -> Operation[list[Entry]]:
     """The job's session as far as it is stored, entry by entry. Raises `JobNotFound`."""
     record = yield from record_of(keys, job_id)
     entries = yield from transcripts.load(
-        TranscriptKeys(keys.prefix), record.tenant, record.session_id
+        SessionKeys(record.tenant, record.session_id, keys.prefix)
     )
     return entries or []
 

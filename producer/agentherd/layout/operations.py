@@ -8,7 +8,7 @@ the operation itself does no I/O, so sync and async callers share every rule.
         return (yield Command("HGET", keys.job(job_id), "state"))
 """
 
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from hashlib import sha1
@@ -42,10 +42,12 @@ class Script:
     name: str
     keys: Mapping[str, str]
     args: Mapping[str, Argument]
+    rest: Sequence[Argument] = ()
+    """Further arguments, as many as there are, behind the named ones."""
 
     @property
     def positional(self) -> tuple[Argument, ...]:
-        return (len(self.keys), *self.keys.values(), *self.args.values())
+        return (len(self.keys), *self.keys.values(), *self.args.values(), *self.rest)
 
     @property
     def evalsha(self) -> tuple[Argument, ...]:

@@ -1,0 +1,1 @@
+"""The command line: `agentherd`. Needs the extra `cli` (click and rich)."""

@@ -1,0 +1,1 @@
+"""All that talks to the Claude Agent SDK. Nothing else in agentherd imports it."""
