@@ -17,8 +17,9 @@ from click.testing import CliRunner, Result
 from agentherd import Artifact, EventKind, Failure, FailureKind, Herd, JobResult, JobState, Usage
 from agentherd.cli import doctor
 from agentherd.cli.app import app
-from agentherd.layout import records
+from agentherd.layout import records, transcripts
 from agentherd.layout.records import Claim, JobRecord
+from agentherd.layout.transcripts import Appended, Entry, SessionKeys
 from agentherd_workers.devkit.redis_server import RedisServer, free_port
 from support.waiting import wait_until
 
@@ -291,6 +292,25 @@ def test_events_of_a_job(run: Run, herd: Herd) -> None:
     assert [event["kind"] for event in lines(rest)] == ["ended"]
 
 
+def test_a_transcript_as_conversation_and_raw(run: Run, herd: Herd) -> None:
+    job_id = submitted(run)
+    assert run("transcript", job_id).stderr == "no transcript yet\n"
+    entries: list[Entry] = [
+        {"type": "user", "uuid": "u1", "message": {"role": "user", "content": "Count"}},
+        {"type": "assistant", "message": {"content": [{"type": "text", "text": EVIL}]}},
+        {"type": "summary", "of": "nothing to read"},
+    ]
+    session = SessionKeys("default", herd.job(job_id).record().session_id)
+    stored = transcripts.append(session, "", entries, fence=0, ttl_ms=60_000, max_bytes=1_000_000)
+    assert isinstance(herd.connection.run(stored), Appended)
+    shown = run("transcript", job_id)
+    assert shown.stdout.startswith("user\n  Count\nassistant\n  \\x1b[2J\\x1b]0;owned\\x07 [bold")
+    assert lines(run("transcript", job_id, "--jsonl").stdout) == entries
+    herd.connection.redis.hset(session.entries, "0:", "not JSON")
+    damaged = run("transcript", job_id)
+    assert (damaged.exit_code, damaged.stderr.count("\n")) == (1, 1)
+
+
 def test_list_by_state_tenant_and_page(run: Run, herd: Herd) -> None:
     jobs = [submitted(run, "--tenant", "acme") for _ in range(3)]
     other = submitted(run)
@@ -437,7 +457,15 @@ def test_redis_out_of_reach_never_shows_a_traceback() -> None:
 def test_follow_shows_progress_then_the_answer(
     server: RedisServer, herd: Herd, state: JobState, code: int, as_json: bool
 ) -> None:
-    arguments = [AGENTHERD, "submit", "p", "--job-id", "j", "--follow", *["--json"][: int(as_json)]]
+    arguments = [
+        str(AGENTHERD),
+        "submit",
+        "p",
+        "--job-id",
+        "j",
+        "--follow",
+        *["--json"][: int(as_json)],
+    ]
     with subprocess.Popen(
         arguments, env=environment(server.url), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         text=True,
@@ -482,6 +510,26 @@ def test_ctrl_c_detaches_and_says_how_to_go_on(
     assert herd.job("j").state() is JobState.QUEUED
 
 
+def test_a_redis_that_goes_away_while_following_is_one_line() -> None:
+    with (
+        RedisServer() as mortal,
+        Herd(mortal.url) as herd,
+        subprocess.Popen(
+            [AGENTHERD, "submit", "p", "--job-id", "j", "--follow", "--json"],
+            env=environment(mortal.url),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        ) as process,
+    ):
+        wait_until(lambda: _blocked_on_events(herd), "it waits for events")
+        mortal.kill()
+        _, err = process.communicate(timeout=20)
+    assert process.returncode == 4
+    assert err.count("\n") == 1
+    assert "follow again: agentherd events j --follow --after" in err
+
+
 def _blocked_on_events(herd: Herd) -> bool:
     clients: Any = herd.connection.redis.client_list()
     return any(client["cmd"] == "xread" and "b" in client["flags"] for client in clients)
@@ -493,6 +541,12 @@ def test_nothing_an_agent_says_acts_on_a_terminal(
     job_id = submitted(run)
     worker = Worker(herd, job_id)
     worker.report(EventKind.TEXT, text=EVIL)
+    message = {"content": [{"type": "tool_use", "name": EVIL, "input": {EVIL: EVIL}}]}
+    session = SessionKeys("default", worker.record.session_id)
+    entry = {"type": "assistant", "message": message}
+    herd.connection.run(
+        transcripts.append(session, "", [entry], fence=0, ttl_ms=60_000, max_bytes=1_000_000)
+    )
     name = "\x1b]52;c;ZXZpbA==\x07.txt"
     worker.finish(
         text=EVIL, artifacts=(worker.keep(name, EVIL.encode()), worker.keep("b", b"\xff"))
@@ -503,6 +557,7 @@ def test_nothing_an_agent_says_acts_on_a_terminal(
         (("events", job_id), 0),
         (("list",), 0),
         (("artifacts", job_id), 0),
+        (("transcript", job_id), 0),
         (("artifacts", job_id, "--cat", name), 0),
         (("artifacts", job_id, "--cat", "b"), 2),
         (("artifacts", job_id, "--output", "/nonexistent"), 2),
@@ -511,14 +566,16 @@ def test_nothing_an_agent_says_acts_on_a_terminal(
         assert ended == code, screen
         for sequence in ("\x1b[2J", "\x1b]", "\x07", "\u202e"):
             assert sequence not in screen
+        if arguments == ("list",):
+            assert job_id in screen, "an id is never cut"
         if arguments[0] in ("result", "events"):
             assert "[bold red]loud[/]" in screen
 
 
 def _on_terminal(url: str, *arguments: str) -> tuple[int, str]:
-    """Exit code and what a terminal of 200 columns receives."""
+    """Exit code and what a terminal of 60 columns receives."""
     ours, theirs = pty.openpty()
-    env = {**environment(url), "TERM": "xterm-256color", "COLUMNS": "200", "LC_ALL": "C.UTF-8"}
+    env = {**environment(url), "TERM": "xterm-256color", "COLUMNS": "60", "LC_ALL": "C.UTF-8"}
     with subprocess.Popen(
         [AGENTHERD, *arguments], env=env, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:

@@ -52,6 +52,15 @@ def child_with(mark: str) -> int | None:
     return None
 
 
+def started_at_ms(pid: int | None) -> int | None:
+    """When a process started (Unix time, to 10 ms); None where it is gone."""
+    if pid is None:
+        return None
+    with suppress(psutil.NoSuchProcess):
+        return int(psutil.Process(pid).create_time() * 1000)
+    return None
+
+
 def terminate(mark: str) -> None:
     """Ask the CLI to end: SIGTERM, on which it ends its own Bash commands."""
     pid = child_with(mark)

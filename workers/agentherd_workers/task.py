@@ -21,7 +21,8 @@ log = get_task_logger(__name__)
 def register(app: "HerdApp") -> None:
     """Add the task `agentherd.run` to `app`."""
 
-    @app.task(name=TASK_NAME, bind=True, typing=False, throws=(JobFailed,))
+    # resultrepr_maxsize: logs and Flower get the ids, not the agent's words.
+    @app.task(name=TASK_NAME, bind=True, typing=False, throws=(JobFailed,), resultrepr_maxsize=96)
     def run(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run one agent job; the task's id is the job's id.
 

@@ -30,6 +30,7 @@ def command(session: CommandSession, as_json: bool) -> None:
         write_table(
             ("CHECK", "STATUS", "DETAIL", "WHAT TO DO"),
             [(check.name, str(check.status), check.detail, check.fix) for check in checks],
+            wraps=("DETAIL", "WHAT TO DO"),
         )
     if failed:
         raise CommandFailed(ExitCode.UNSUCCESSFUL, f"failed: {', '.join(failed)}")

@@ -15,7 +15,7 @@ class ExitCode(IntEnum):
 
     OK = 0
     UNSUCCESSFUL = 1
-    """The job ended without success, or `doctor` found a failure."""
+    """The job ended without success, `doctor` found a failure, or stored data is damaged."""
     USAGE = 2
     """Wrong usage or invalid input; nothing was sent."""
     NOT_FOUND = 3
@@ -31,7 +31,7 @@ class ExitCode(IntEnum):
 HELP = """\b
 Exit codes:
   0    success
-  1    the job ended without success, or doctor found a failure
+  1    the job ended without success, doctor found a failure, stored data is damaged
   2    wrong usage or invalid input
   3    no such job or artifact
   4    Redis is not available
@@ -78,8 +78,10 @@ def readable_errors() -> Iterator[None]:
         raise CommandFailed(ExitCode.NOT_ENDED, str(error)) from None
     except errors.JobFailed as error:
         raise CommandFailed(ExitCode.UNSUCCESSFUL, str(error)) from None
-    except errors.AgentherdError as error:
+    except (errors.IdempotencyConflict, errors.SessionBusy) as error:
         raise CommandFailed(ExitCode.USAGE, str(error)) from None
+    except errors.AgentherdError as error:
+        raise CommandFailed(ExitCode.UNSUCCESSFUL, str(error)) from None
     except KeyboardInterrupt:
         raise CommandFailed(ExitCode.INTERRUPTED, "interrupted") from None
 

@@ -8,7 +8,7 @@ import click
 from agentherd.cli.parameters import converted
 from agentherd.cli.screen import note, write_json, write_table
 from agentherd.cli.session import CommandSession, json_option, pass_session
-from agentherd.cli.times import duration, local_time, time_or_age
+from agentherd.cli.times import duration, list_time, time_or_age
 from agentherd.contract.listing import JobPage, JobSummary
 from agentherd.contract.states import JobState
 from agentherd.layout.listing import MAX_PAGE
@@ -63,7 +63,7 @@ def command(
     if as_json:
         write_json(page.model_dump(mode="json"))
         return
-    write_table(_HEADER, [_row(job) for job in page.jobs], wide="PROMPT")
+    write_table(_HEADER, [_row(job) for job in page.jobs], cuts="PROMPT")
     _tell_more(page, [
         *(part for state in states for part in ("--state", state)),
         *(("--tenant", tenant) if tenant else ()),
@@ -80,7 +80,7 @@ def _row(job: JobSummary) -> tuple[str, ...]:
         job.job_id,
         state,
         job.tenant,
-        local_time(job.submitted_at_ms),
+        list_time(job.submitted_at_ms),
         duration((job.finished_at_ms or 0) - (job.started_at_ms or 0)) if ended else "",
         "" if job.cost_usd is None else f"${job.cost_usd:.4f}",
         job.prompt_preview,

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import click
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,8 @@ STATE_STYLES = {
     "warning": "yellow",
 }
 """Colours of job states and check outcomes."""
+_NARROWEST = 20
+"""Characters that a cut column keeps."""
 
 
 def write_json(value: Any) -> None:
@@ -35,11 +38,18 @@ def write_json(value: Any) -> None:
     click.echo(json.dumps(value))
 
 
-def write_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, wide: str = "") -> None:
+def write_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    *,
+    cuts: str = "",
+    wraps: Sequence[str] = (),
+) -> None:
     """A table on a terminal, tab-separated lines with a header elsewhere.
 
     Args:
-        wide: the column that is cut where the terminal is narrow; the others are kept whole.
+        cuts: the column that is cut where the terminal is narrow.
+        wraps: the columns that go on in the next line there. All others are kept whole.
     """
     cells = [[one_line(cell) for cell in row] for row in rows]
     if not sys.stdout.isatty():
@@ -47,14 +57,25 @@ def write_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, wide: s
             click.echo("\t".join(row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in header:
-        if name == wide:
-            table.add_column(name, overflow="ellipsis", no_wrap=True, ratio=1)
+    widths = [max(map(cell_len, column)) for column in zip(header, *cells, strict=True)]
+    needed = sum(widths) + 2 * len(widths)
+    console = _console()
+    for name, width in zip(header, widths, strict=True):
+        if name == cuts:
+            left = console.width - sum(widths) + width - 2 * len(widths)
+            room = min(width, max(left, _NARROWEST))
+            needed -= width - room
+            table.add_column(name, overflow="ellipsis", no_wrap=True, width=room)
+        elif name in wraps:
+            table.add_column(name, overflow="fold", ratio=1)
         else:
-            table.add_column(name, overflow="fold")
+            table.add_column(name, no_wrap=True, width=width)
     for row in cells:
         table.add_row(*(Text(cell, style=STATE_STYLES.get(cell, "")) for cell in row))
-    _console().print(table)
+    if not wraps:
+        # Where even that is too wide the terminal breaks the lines: ids can still be copied.
+        console.width = max(console.width, needed)
+    console.print(table)
 
 
 def write_fields(fields: Sequence[tuple[str, str]]) -> None:

@@ -35,6 +35,11 @@ def local_time(at_ms: int) -> str:
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().isoformat(" ", "seconds")
 
 
+def list_time(at_ms: int) -> str:
+    """A Unix time (ms) as local date and time, without the zone: short enough for a table."""
+    return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
 def clock_time(at_ms: int) -> str:
     """A Unix time (ms) as local time of day."""
     return datetime.fromtimestamp(at_ms / 1000, UTC).astimezone().strftime("%H:%M:%S")

@@ -17,7 +17,7 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from agentherd.errors import BrokerUnavailable, InvalidSettings
+from agentherd.errors import AgentherdError, BrokerUnavailable, InvalidSettings
 from agentherd.layout.operations import Operation, run, run_async
 
 T = TypeVar("T")
@@ -85,6 +85,8 @@ class Connection:
         """The operation's value; raises `BrokerUnavailable`."""
         try:
             return run(operation, self.redis)
+        except AgentherdError:  # `ResultTimeout` is an OSError too
+            raise
         except _UNAVAILABLE as error:
             raise _unavailable(self.url, error) from error
 
@@ -108,6 +110,8 @@ class AsyncConnection:
         """The operation's value; raises `BrokerUnavailable`."""
         try:
             return await run_async(operation, self.redis)
+        except AgentherdError:
+            raise
         except _UNAVAILABLE as error:
             raise _unavailable(self.url, error) from error
 

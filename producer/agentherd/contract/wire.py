@@ -12,7 +12,10 @@ WIRE_VERSION = 1
 
 def job_to_wire(job: Job) -> dict[str, Any]:
     """`{"version": 1, …}`: the fields of `job` that differ from their defaults."""
-    return {"version": WIRE_VERSION, **job.model_dump(mode="json", exclude_defaults=True)}
+    fields = job.model_dump(mode="json", exclude_defaults=True)
+    if "session" in fields:
+        fields["session"]["kind"] = job.session.kind  # the default of its class, so left out
+    return {"version": WIRE_VERSION, **fields}
 
 
 def encode_job(job: Job) -> str:

@@ -2,98 +2,111 @@
 
 | key | type | lives |
 |---|---|---|
-| meta | hash: mtime, size, fence, summary, entries per transcript | `ttl_s` after the last use |
-| entries | hash: "<number>:<subpath>" → entry as JSON | as meta |
-| uuids | set: what dedupes | as meta |
-| tombstone | string | `tombstone_ttl_s` after a delete |
-| sessions | sorted set of a tenant's sessions by last write (ms) | as the youngest session |
+| session | hash, see below | `ttl_ms` after the last use |
+| session, deleted | hash: `deleted` | `tombstone_ttl_ms` after the delete |
+| index | sorted set of a tenant's sessions by the time they expire (ms) | as its longest session |
 
-The first four share a hash tag, so each script stays in one cluster slot; all transcripts of
-a session (the main one and its subagents') share three keys, so that one script keeps all of
-them alive. The index is maintained on its own and repairs itself when read.
+| field of a session | value |
+|---|---|
+| mtime_ms, size, fence | of the last append (Redis's clock); bytes of all blocks; highest seen |
+| summary, version | the SDK's summary of the main transcript as JSON; changes with it |
+| blocks:<subpath>, entries:<subpath> | how many there are; the main transcript's subpath is empty |
+| <number>:<subpath> | a block: the entries of one append as a JSON array |
+| "<uuid>"<subpath> | dedupes: this entry is there |
+| last:<writer> | the writer's last append, so that a repetition of it is known |
+| subpaths, deleted:<subpath> | the further transcripts; those that were removed |
+
+One hash holds all transcripts of a session, so that they live and die together and an append is
+four commands in one cluster slot; a block an append takes less memory than a field an entry. The
+index is in another slot, maintained on its own; it repairs itself when read.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from agentherd.errors import AgentherdError
-from agentherd.layout.operations import Command, Operation, Pipeline, Script
+from agentherd.layout.operations import Argument, Command, Operation, Pipeline, Script
 from agentherd.layout.replies import scored, text
 
+E = TypeVar("E", bound=Mapping[str, Any])
 Entry = dict[str, Any]
 """One line of a transcript: the CLI's own format, passed through."""
 
-PAGE_ENTRIES = 500
-PAGE_BYTES = 4 * 1024 * 1024
-"""A page of a load aims at this; its entries are counted by their average size."""
-_COUNT = "count:"
+BLOCK_ENTRIES = 100
+BLOCK_BYTES = 256 * 1024
+"""A block is smaller than both, unless it is one larger entry."""
+PAGE_BLOCKS = 500
+PAGE_BYTES = 1024 * 1024
+"""A page of a load is smaller than both, unless it is one larger block."""
+_LISTED_AT_ONCE = 500
+_BLOCKS = "blocks:"
+# Made once: json.dumps makes a new encoder for each call with options.
+_ENCODE = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False).encode
+_ENCODE_ASCII = json.JSONEncoder(separators=(",", ":")).encode
+_QUOTE = json.encoder.encode_basestring_ascii
 
 
 class CorruptTranscript(AgentherdError, ValueError):
-    """An entry is missing or is not JSON: someone else wrote to our keys."""
+    """Something stored is missing or is not what we write: someone else wrote to our keys."""
 
 
 @dataclass(frozen=True)
 class SessionKeys:
-    """The keys of one session."""
+    """The key of one session, and that of its tenant's index."""
 
     tenant: str
     session_id: str
     prefix: str = "agentherd"
 
-    def _key(self, name: str) -> str:
+    @cached_property
+    def session(self) -> str:
+        """All that is stored of the session: a hash."""
         # Percent-encoded, so that no `:`, `/` or brace in a part can look like another key.
         tag = f"{quote(self.tenant, safe='')}/{quote(self.session_id, safe='')}"
-        return f"{self.prefix}:session:{{{tag}}}:{name}"
-
-    @property
-    def meta(self) -> str:
-        """What is known about the session: a hash."""
-        return self._key("meta")
+        return f"{self.prefix}:session:{{{tag}}}"
 
     @property
     def entries(self) -> str:
-        """The entries of all its transcripts: a hash."""
-        return self._key("entries")
-
-    @property
-    def data(self) -> dict[str, str]:
-        """The three keys that live and die together."""
-        return {"meta": self.meta, "entries": self.entries, "uuids": self._key("uuids")}
-
-    @property
-    def all(self) -> dict[str, str]:
-        """And the tombstone, which outlives them."""
-        return self.data | {"tombstone": self._key("tombstone")}
+        """Where the blocks of entries are: the session's hash."""
+        return self.session
 
     @property
     def index(self) -> str:
-        """All sessions of the tenant, by last write (ms): a sorted set."""
+        """All sessions of the tenant, by the time they expire (ms): a sorted set."""
         return sessions_index(self.tenant, self.prefix)
 
 
 def sessions_index(tenant: str, prefix: str) -> str:
-    """A tenant's sessions by last write (ms): a sorted set."""
+    """A tenant's sessions by the time they expire (ms): a sorted set."""
     return f"{prefix}:sessions:{{{quote(tenant, safe='')}}}"
 
 
 @dataclass(frozen=True)
 class Appended:
-    """Stored. `added` entries were new; `mtime_ms` is Redis's time."""
+    """Stored, now or by the append that this one repeats. `mtime_ms` is Redis's time."""
 
     mtime_ms: int
-    added: int
+    version: str = ""
+    """Of the summary as it is now; empty for the repetition of an append."""
 
 
 @dataclass(frozen=True)
 class Conflict:
-    """Nothing stored: the summary was made from an older one than this."""
+    """Nothing stored: the summary was folded from an older one than this."""
 
-    version: int
+    version: str
     summary: str
+
+
+@dataclass(frozen=True)
+class AlreadyStored:
+    """Nothing stored: leave these entries out, also of the summary, and append the others."""
+
+    positions: frozenset[int]
 
 
 @dataclass(frozen=True)
@@ -104,6 +117,28 @@ class AppendRefused:
     detail: str = ""
 
 
+@dataclass(frozen=True)
+class FoldedSummary:
+    """A summary of the main transcript that takes the new entries into account."""
+
+    version: str
+    """Of the one it was folded from; "0" where there was none."""
+    data: str
+    """As JSON; empty where the new entries change nothing."""
+
+
+@dataclass(frozen=True)
+class AppendName:
+    """Tells an append that is tried again from another one."""
+
+    writer: str
+    append_id: str
+
+
+UNNAMED = AppendName("", "")
+"""Every append is another one; only uuids dedupe."""
+
+
 def append(
     session: SessionKeys,
     subpath: str,
@@ -112,91 +147,181 @@ def append(
     fence: int,
     ttl_ms: int,
     max_bytes: int,
-    summary: str = "",
-    summary_version: int = 0,
-) -> Operation[Appended | Conflict | AppendRefused]:
-    """Add entries; those whose uuid is there already are left out. See transcript_append.lua."""
-    rest: list[str] = []
-    for entry in entries:
-        uuid = entry.get("uuid")
-        rest.append(json.dumps([subpath, uuid]) if isinstance(uuid, str) else "")
-        rest.append(json.dumps(entry, separators=(",", ":"), ensure_ascii=False))
+    name: AppendName = UNNAMED,
+    summary: FoldedSummary | None = None,
+) -> Operation[Appended | Conflict | AlreadyStored | AppendRefused]:
+    """Add entries, all or none; none of them may be there already.
+
+    The entries themselves have no uuid twice; `without_doubles` sees to it.
+
+    Args:
+        fence: the writer's token; 0 for a writer outside the fleet, which is neither refused
+            nor makes others be refused.
+        ttl_ms: the life of the whole session from now.
+        max_bytes: all entries of the session together, as stored.
+        name: makes a repetition of the writer's last append store nothing, also where entries
+            have no uuid.
+        summary: compared and set; None leaves it alone.
+
+    Raises:
+        TypeError, ValueError: an entry is not JSON; nothing was sent.
+    """
+    uuids = {
+        _QUOTE(entry["uuid"]): position
+        for position, entry in enumerate(entries)
+        if isinstance(entry.get("uuid"), str)
+    }
     reply = yield Script(
         "transcript_append",
-        keys=session.all,
+        keys={"session": session.session},
         args={
             "subpath": subpath,
             "fence": fence,
             "ttl_ms": ttl_ms,
             "max_bytes": max_bytes,
-            "summary": summary,
-            "summary_version": summary_version,
+            "writer": name.writer,
+            "append_id": name.append_id,
+            "summary": summary.data if summary else "",
+            "summary_version": summary.version if summary else "",
+            "uuids": "\n".join(uuids),
+            "entries": len(entries),
         },
-        rest=rest,
+        rest=_blocks(entries),
     )
     match text(reply[0]):
         case "appended":
-            return Appended(mtime_ms=int(reply[1]), added=int(reply[2]))
+            return Appended(int(reply[1]), text(reply[2]))
+        case "repeated":
+            return Appended(int(reply[1]))
         case "conflict":
-            return Conflict(version=int(reply[1]), summary=text(reply[2]))
+            return Conflict(text(reply[1]), text(reply[2]))
+        case "known":
+            positions = list(uuids.values())
+            return AlreadyStored(frozenset(positions[int(line)] for line in reply[1:]))
         case reason:
             return AppendRefused(reason, text(reply[1]) if len(reply) > 1 else "")
 
 
+def without_doubles(entries: Sequence[E]) -> list[E]:
+    """The entries without those whose uuid came before."""
+    seen: set[str] = set()
+    kept = []
+    for entry in entries:
+        uuid = entry.get("uuid")
+        if isinstance(uuid, str):
+            if uuid in seen:
+                continue
+            seen.add(uuid)
+        kept.append(entry)
+    return kept
+
+
+def _blocks(entries: Sequence[Entry]) -> list[bytes]:
+    blocks = []
+    for start in range(0, len(entries), BLOCK_ENTRIES):
+        some = entries[start : start + BLOCK_ENTRIES]
+        block = _encode(some)
+        if len(block) <= BLOCK_BYTES:
+            blocks.append(block)
+        else:
+            share = max(1, len(some) * BLOCK_BYTES // (2 * len(block)))
+            blocks += [_encode(some[at : at + share]) for at in range(0, len(some), share)]
+    return blocks
+
+
+def _encode(entries: Sequence[Entry]) -> bytes:
+    try:
+        return _ENCODE(entries).encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair, where JavaScript cut a text within an emoji.
+        return _ENCODE_ASCII(entries).encode()
+
+
 def load(
-    session: SessionKeys, subpath: str = "", *, ttl_ms: int = 0
+    session: SessionKeys,
+    subpath: str = "",
+    *,
+    ttl_ms: int = 0,
+    page_bytes: int = PAGE_BYTES,
 ) -> Operation[list[Entry] | None]:
     """A transcript's entries in order, read in pages; None: there is none.
 
-    What is appended meanwhile is not part of it.
+    What is appended meanwhile is not part of it. Deleted meanwhile: None.
+
+    Args:
+        ttl_ms: the life of the whole session from now; 0 leaves it as it is.
 
     Raises:
-        CorruptTranscript: an entry is missing or is not JSON.
+        CorruptTranscript: an entry is missing or is not a JSON object.
     """
-    count, size_bytes = yield Script(
-        "transcript_open",
-        keys=session.data,
-        args={"subpath": subpath, "ttl_ms": ttl_ms},
+    key = {"session": session.session}
+    blocks, count = yield Script(
+        "transcript_open", keys=key, args={"subpath": subpath, "ttl_ms": ttl_ms}
     )
-    if not count:
+    if not blocks:
         return None
-    page = max(1, min(PAGE_ENTRIES, PAGE_BYTES * count // max(size_bytes, 1)))
+
+    def page_end(first: int) -> Script:
+        end = min(first + PAGE_BLOCKS, blocks)
+        args = {"subpath": subpath, "first": first, "end": end, "page_bytes": page_bytes}
+        return Script("transcript_page", keys=key, args=args)
+
     entries: list[Entry] = []
-    for start in range(0, count, page):
-        fields = [f"{number}:{subpath}" for number in range(start, min(start + page, count))]
-        rows = yield Command("HMGET", session.entries, *fields)
-        entries += _parse(rows, session.session_id, start)
+    first, end = 0, (yield page_end(0))
+    try:
+        while first < blocks:
+            fields = (f"{number}:{subpath}" for number in range(first, end))
+            # The page, and where the next one ends.
+            rows, next_end = yield Pipeline(
+                Command("HMGET", session.session, *fields), page_end(end)
+            )
+            for number, row in enumerate(rows, first):
+                entries += _parse(session, number, row)
+            first, end = end, next_end
+        if len(entries) != count:
+            raise _corrupt(session, f"{len(entries)} entries instead of {count}")
+    except CorruptTranscript:
+        if not (yield Command("HEXISTS", session.session, _BLOCKS + subpath)):
+            return None
+        raise
     return entries
 
 
-def _parse(rows: list[bytes | None], session_id: str, start: int) -> list[Entry]:
-    """A page at once, which is faster than entry by entry; one by one only to name the bad one."""
+def _parse(session: SessionKeys, number: int, row: bytes | str | None) -> list[Entry]:
+    if row is None:
+        raise _corrupt(session, f"block {number} is missing")
     try:
-        parsed: list[Entry] = json.loads(b"[" + b",".join(row or b"" for row in rows) + b"]")
+        block = json.loads(text(row))
     except ValueError:
-        parsed = []
-    if len(parsed) == len(rows) and all(isinstance(entry, dict) for entry in parsed):
-        return parsed
-    for number, row in enumerate(rows, start):
-        try:
-            good = row is not None and isinstance(json.loads(row), dict)
-        except ValueError:
-            good = False
-        if not good:
-            raise CorruptTranscript(f"session {session_id}: entry {number} is missing or not JSON")
-    raise CorruptTranscript(f"session {session_id}: entries from {start} on do not parse")
+        block = None
+    if not isinstance(block, list) or not all(isinstance(entry, dict) for entry in block):
+        raise _corrupt(session, f"block {number} is not a JSON array of objects")
+    return block
+
+
+def _corrupt(session: SessionKeys, what: str) -> CorruptTranscript:
+    return CorruptTranscript(f"session {session.session_id}: {what}")
 
 
 def exists(session: SessionKeys) -> Operation[bool]:
     """Whether the session has a main transcript."""
-    return bool((yield Command("HEXISTS", session.meta, _COUNT)))
+    return bool((yield Command("HEXISTS", session.session, _BLOCKS)))
+
+
+def size_bytes(session: SessionKeys) -> Operation[int]:
+    """All entries of the session together, as `max_bytes` counts them; 0 where there is none."""
+    return int((yield Command("HGET", session.session, "size")) or 0)
 
 
 def delete(session: SessionKeys, subpath: str, *, tombstone_ttl_ms: int) -> Operation[bool]:
-    """Remove a session, or one of its further transcripts; whether there was one."""
+    """Remove a session, or one of its further transcripts; whether there was one.
+
+    Late appends are refused: to a session for `tombstone_ttl_ms`, even if it never was there;
+    to one of its further transcripts for as long as the session lives.
+    """
     existed = yield Script(
         "transcript_delete",
-        keys=session.all,
+        keys={"session": session.session},
         args={"subpath": subpath, "tombstone_ttl_ms": tombstone_ttl_ms},
     )
     if not subpath:
@@ -206,27 +331,22 @@ def delete(session: SessionKeys, subpath: str, *, tombstone_ttl_ms: int) -> Oper
 
 def list_subpaths(session: SessionKeys) -> Operation[list[str]]:
     """The session's further transcripts, sorted."""
-    fields = yield Command("HKEYS", session.meta)
-    names = (text(field) for field in fields)
-    return sorted(
-        name.removeprefix(_COUNT)
-        for name in names
-        if len(name) > len(_COUNT) and name.startswith(_COUNT)
-    )
+    subpaths = yield Command("HGET", session.session, "subpaths")
+    return sorted(json.loads(text(subpaths))) if subpaths else []
 
 
-def index(session: SessionKeys, mtime_ms: int, ttl_ms: int) -> Operation[None]:
-    """Note a session's last write in its tenant's index."""
-    yield Pipeline(
-        Command("ZADD", session.index, "GT", mtime_ms, session.session_id),
-        Command("ZREMRANGEBYSCORE", session.index, "-inf", mtime_ms - ttl_ms),
-        Command("PEXPIRE", session.index, ttl_ms),
+def index(session: SessionKeys, ttl_ms: int) -> Operation[None]:
+    """List the session under its tenant for `ttl_ms` from now."""
+    yield Script(
+        "transcript_index",
+        keys={"index": session.index},
+        args={"session_id": session.session_id, "ttl_ms": ttl_ms},
     )
 
 
 @dataclass(frozen=True)
 class StoredSession:
-    """One session of a tenant."""
+    """One session of a tenant that has a main transcript."""
 
     session_id: str
     mtime_ms: int
@@ -237,16 +357,35 @@ class StoredSession:
 def list_sessions(tenant: str, prefix: str) -> Operation[list[StoredSession]]:
     """A tenant's sessions, the latest first; those that are gone leave the index."""
     index_key = sessions_index(tenant, prefix)
-    indexed = yield Command("ZRANGE", index_key, 0, -1, "REV", "WITHSCORES")
-    found, gone = [], []
-    for session_id, _mtime_ms in scored(indexed):
-        mtime_ms, summary = yield Command(
-            "HMGET", SessionKeys(tenant, session_id, prefix).meta, "mtime_ms", "summary"
-        )
+    found: dict[str, StoredSession] = {}
+    cursor: Argument = 0
+    while True:
+        cursor, rows = yield Command("ZSCAN", index_key, cursor, "COUNT", _LISTED_AT_ONCE)
+        listed = dict(scored(rows))
+        sessions, gone = yield from _look_up(tenant, prefix, listed)
+        found |= sessions
+        if gone:
+            rest = [part for session_id in gone for part in (session_id, listed[session_id])]
+            yield Script("transcript_forget", keys={"index": index_key}, args={}, rest=rest)
+        if int(cursor) == 0:
+            return sorted(found.values(), key=lambda session: session.mtime_ms, reverse=True)
+
+
+def _look_up(
+    tenant: str, prefix: str, session_ids: Iterable[str]
+) -> Operation[tuple[dict[str, StoredSession], list[str]]]:
+    """Those with a main transcript, and those that have nothing left."""
+    session_ids = list(session_ids)
+    if not session_ids:
+        return {}, []
+    keys = [SessionKeys(tenant, session_id, prefix).session for session_id in session_ids]
+    replies = yield Pipeline(
+        *(Command("HMGET", key, "mtime_ms", "summary", _BLOCKS) for key in keys)
+    )
+    found, gone = {}, []
+    for session_id, (mtime_ms, summary, count) in zip(session_ids, replies, strict=True):
         if mtime_ms is None:
             gone.append(session_id)
-        else:
-            found.append(StoredSession(session_id, int(mtime_ms), text(summary or "")))
-    if gone:
-        yield Command("ZREM", index_key, *gone)
-    return found
+        elif count is not None:
+            found[session_id] = StoredSession(session_id, int(mtime_ms), text(summary or ""))
+    return found, gone

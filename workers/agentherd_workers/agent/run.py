@@ -113,8 +113,9 @@ class AgentRun:
     async def _converse(self) -> None:
         self._client = ClaudeSDKClient(self._options)
         await self._client.connect()
-        spawned_after_ms = int(time.time() * 1000) - self._released_at_ms
         self._cli_pid = await asyncio.to_thread(processes.child_with, self._mark)
+        spawned_at_ms = processes.started_at_ms(self._cli_pid)
+        spawned_after_ms = max(0, spawned_at_ms - self._released_at_ms) if spawned_at_ms else 0
         if self._stop is not None:
             return
         await self._client.query(self._prompt)

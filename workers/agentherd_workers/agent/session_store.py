@@ -8,9 +8,14 @@ uuid, a session's keys expire together, deleted sessions stay deleted, loads are
 are fenced, sizes are capped, and every script stays in one cluster slot.
 """
 
+import asyncio
 import json
+import random
+import secrets
 import time
-from dataclasses import dataclass
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, TypeVar, cast
 
 from claude_agent_sdk import (
@@ -29,28 +34,57 @@ from agentherd.contract.base import MiB
 from agentherd.errors import AgentherdError
 from agentherd.layout import transcripts
 from agentherd.layout.operations import Operation, run_async
-from agentherd.layout.transcripts import Appended, AppendRefused, Conflict, SessionKeys
+from agentherd.layout.transcripts import (
+    AlreadyStored,
+    Appended,
+    AppendName,
+    AppendRefused,
+    Conflict,
+    CorruptTranscript,
+    FoldedSummary,
+    SessionKeys,
+)
 
 T = TypeVar("T")
 
 INDEX_EVERY_S = 5.0
-"""A session that is written to all the time is indexed this often."""
-_MAX_CONFLICTS = 20
+"""A session that is written to all the time is listed anew this often."""
+_REMEMBERED_SESSIONS = 1024
+_MAX_CONFLICTS = 100
+_CONFLICT_PAUSE_S = 0.02
+_UNKNOWN = "?"
+"""A summary version that never is in Redis: the next append asks for the real one."""
 
 
-class StaleWriter(AgentherdError):
+class SessionStoreError(AgentherdError):
+    """An append that stored nothing. `session_id` names the session."""
+
+    def __init__(self, session_id: str, why: str) -> None:
+        self.session_id = session_id
+        self.why = why
+        super().__init__(f"session {session_id}: {why}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.session_id, self.why)
+
+
+class StaleWriter(SessionStoreError):
     """A writer with a newer fencing token owns the session now."""
 
 
-class SessionDeleted(AgentherdError):
+class SessionDeleted(SessionStoreError):
     """The session was deleted; a late append does not bring it back."""
 
 
-class SessionTooLarge(AgentherdError):
+class SessionTooLarge(SessionStoreError, ValueError):
     """The append would exceed `max_session_bytes`; nothing of it was stored."""
 
 
-_REFUSALS: dict[str, tuple[type[AgentherdError], str]] = {
+class SessionContended(SessionStoreError):
+    """Other writers changed the summary each time this one tried; nothing was stored."""
+
+
+_REFUSALS: dict[str, tuple[type[SessionStoreError], str]] = {
     "stale": (StaleWriter, "a writer with token {detail} owns it now"),
     "deleted": (SessionDeleted, "it was deleted"),
     "too_large": (SessionTooLarge, "{detail} bytes would exceed the cap"),
@@ -58,18 +92,38 @@ _REFUSALS: dict[str, tuple[type[AgentherdError], str]] = {
 
 
 @dataclass
-class _Summary:
-    """The summary of a session as this store last saw it."""
+class _Unconfirmed:
+    """An append that may or may not have reached Redis."""
 
-    version: int = 0
-    entry: SessionSummaryEntry | None = None
+    subpath: str
+    entries: list[SessionStoreEntry]
+    append_id: str
+
+
+@dataclass
+class _Known:
+    """A session as this store last saw it, so that an append takes one round trip."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    """Appends are stored in the order of their calls."""
+    version: str = "0"
+    summary: SessionSummaryEntry | None = None
+    indexed_at_s: float = float("-inf")
+    unconfirmed: _Unconfirmed | None = None
+
+    def named(self, subpath: str, entries: list[SessionStoreEntry]) -> _Unconfirmed:
+        """An append under a new name, or the old one where a failed append is tried again."""
+        last = self.unconfirmed
+        if last is not None and (last.subpath, last.entries) == (subpath, entries):
+            return last
+        return _Unconfirmed(subpath, entries, secrets.token_hex(8))
 
 
 class RedisSessionStore(SessionStore):
-    """A `SessionStore` on one Redis, or on a cluster.
+    """A `SessionStore` on one Redis (6.2 or later), or on a cluster.
 
     Args:
-        redis: a client without `decode_responses`; the caller closes it.
+        redis: the caller closes it.
         prefix: of every key.
         project_key: stands in for the SDK's, which it derives from the working directory; a
             tenant's name keeps tenants apart and lets a session go on in another directory.
@@ -77,7 +131,9 @@ class RedisSessionStore(SessionStore):
         tombstone_ttl_s: how long appends to a deleted session are refused.
         max_session_bytes: all transcripts of a session together.
         fence: this writer's token; an append is refused once one with a higher token was made.
-            None: a writer outside the fleet, which is neither refused nor refuses others.
+            None: a writer outside the fleet (say, who gives a session a title), which is
+            neither refused nor makes others be refused.
+        page_bytes: a load reads at most so many bytes at a time, unless one entry is larger.
     """
 
     def __init__(
@@ -90,7 +146,12 @@ class RedisSessionStore(SessionStore):
         tombstone_ttl_s: int = 24 * 3600,
         max_session_bytes: int = 256 * MiB,
         fence: int | None = None,
+        page_bytes: int = transcripts.PAGE_BYTES,
     ) -> None:
+        if min(ttl_s, tombstone_ttl_s, max_session_bytes, page_bytes) < 1:
+            raise ValueError("times and sizes must be 1 or more")
+        if fence is not None and fence < 1:
+            raise ValueError("fence must be 1 or more, or None")
         self._redis = redis
         self._prefix = prefix
         self._project_key = project_key
@@ -98,36 +159,48 @@ class RedisSessionStore(SessionStore):
         self._tombstone_ttl_ms = tombstone_ttl_s * 1000
         self._max_bytes = max_session_bytes
         self._fence = fence or 0
-        self._summaries: dict[SessionKeys, _Summary] = {}
-        self._indexed_at_s: dict[SessionKeys, float] = {}
+        self._page_bytes = page_bytes
+        self._writer = secrets.token_hex(8)
+        self._known: OrderedDict[SessionKeys, _Known] = OrderedDict()
 
     async def append(self, key: SessionKey, entries: list[SessionStoreEntry]) -> None:
-        """Store entries in one step.
+        """Store entries in one step, all or none.
+
+        After a connection error they may be stored or not: an append of the same entries by
+        this store then stores them once, also those without uuid.
 
         Raises:
             StaleWriter: another writer owns the session.
             SessionDeleted: it was deleted.
             SessionTooLarge: it would exceed its cap.
+            SessionContended: try again.
+            redis.RedisError: Redis did not answer.
         """
         if not entries:
             return
         session = self._session(key)
-        subpath = key.get("subpath", "")
-        if subpath:
-            outcome = await self._append(session, subpath, entries)
-        else:
-            outcome = await self._append_main(session, key, entries)
-        if isinstance(outcome, AppendRefused):
-            error, why = _REFUSALS[outcome.reason]
-            raise error(f"session {key['session_id']}: {why.format(detail=outcome.detail)}")
-        if not subpath and isinstance(outcome, Appended):
-            await self._index(session, outcome.mtime_ms)
+        known = self._remember(session)
+        async with known.lock:
+            subpath = key.get("subpath", "")
+            # Still there if this fails or is cancelled: the next try has the same name then.
+            known.unconfirmed = known.named(subpath, entries)
+            await self._append_fresh(session, known, key, known.unconfirmed)
+            await self._index(session, known)
+            known.unconfirmed = None
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
         """A transcript's entries, or None; raises `CorruptTranscript`."""
+        session = self._session(key)
         loaded = await self._run(
-            transcripts.load(self._session(key), key.get("subpath", ""), ttl_ms=self._ttl_ms)
+            transcripts.load(
+                session,
+                key.get("subpath", ""),
+                ttl_ms=self._ttl_ms,
+                page_bytes=self._page_bytes,
+            )
         )
+        if loaded is not None:
+            await self._run(transcripts.index(session, self._listed_ms))
         return cast("list[SessionStoreEntry] | None", loaded)
 
     async def list_sessions(self, project_key: str) -> list[SessionStoreListEntry]:
@@ -136,14 +209,14 @@ class RedisSessionStore(SessionStore):
         return [{"session_id": session.session_id, "mtime": session.mtime_ms} for session in found]
 
     async def list_session_summaries(self, project_key: str) -> list[SessionSummaryEntry]:
-        """The SDK's summaries of the project's sessions, the latest first."""
+        """The SDK's summaries of the project's sessions, the latest first.
+
+        Raises:
+            CorruptTranscript: a summary is not JSON.
+        """
         found = await self._run(self._sessions_of(project_key))
         return [
-            {
-                "session_id": session.session_id,
-                "mtime": session.mtime_ms,
-                "data": json.loads(session.summary),
-            }
+            _summary_entry(session.session_id, session.mtime_ms, session.summary)
             for session in found
             if session.summary
         ]
@@ -166,61 +239,110 @@ class RedisSessionStore(SessionStore):
         return project_key if self._project_key is None else self._project_key
 
     def _session(self, key: SessionKey | SessionListSubkeysKey) -> SessionKeys:
-        return SessionKeys(self._tenant(key["project_key"]), key["session_id"], self._prefix)
+        return _session_keys(self._tenant(key["project_key"]), key["session_id"], self._prefix)
 
     def _sessions_of(self, project_key: str) -> Operation[list[transcripts.StoredSession]]:
         return transcripts.list_sessions(self._tenant(project_key), self._prefix)
 
-    async def _append_main(
-        self, session: SessionKeys, key: SessionKey, entries: list[SessionStoreEntry]
-    ) -> Appended | AppendRefused:
-        """Append and fold the summary, again where another writer folded meanwhile."""
-        known = self._summaries.setdefault(session, _Summary())
-        for _ in range(_MAX_CONFLICTS):
-            folded = fold_session_summary(known.entry, key, entries)
-            outcome = await self._append(session, "", entries, folded, known.version)
-            if isinstance(outcome, Appended):
-                known.version, known.entry = known.version + 1, folded
-                return outcome
-            if isinstance(outcome, AppendRefused):
-                return outcome
-            known.version = outcome.version
-            known.entry = _summary_entry(session.session_id, outcome.summary)
-        raise StaleWriter(f"session {session.session_id}: too many writers at once")
+    def _remember(self, session: SessionKeys) -> _Known:
+        """What is known of the session; of many sessions, only the last ones are remembered."""
+        known = self._known.get(session)
+        if known is None:
+            known = self._known[session] = _Known()
+        self._known.move_to_end(session)
+        if len(self._known) > _REMEMBERED_SESSIONS:
+            oldest, state = next(iter(self._known.items()))
+            if not state.lock.locked():
+                del self._known[oldest]
+        return known
+
+    async def _append_fresh(
+        self, session: SessionKeys, known: _Known, key: SessionKey, new: _Unconfirmed
+    ) -> None:
+        """Append what is not there already, and fold it into the summary of the main transcript.
+
+        Again where another writer folded meanwhile.
+        """
+        entries = transcripts.without_doubles(new.entries)
+        for attempt in range(_MAX_CONFLICTS):
+            folded = None if new.subpath else fold_session_summary(known.summary, key, entries)
+            outcome = await self._append(session, known, new, entries, folded)
+            match outcome:
+                case Appended(version=version):
+                    if folded is not None:
+                        known.summary, known.version = folded, version or _UNKNOWN
+                    return
+                case AppendRefused(reason=reason, detail=detail):
+                    known.unconfirmed = None
+                    error, why = _REFUSALS[reason]
+                    raise error(session.session_id, why.format(detail=detail))
+                case Conflict(version=version, summary=data):
+                    known.version = version
+                    known.summary = _summary_entry(session.session_id, 0, data) if data else None
+                    if attempt:
+                        await asyncio.sleep(random.uniform(0, _CONFLICT_PAUSE_S))  # noqa: S311
+                case AlreadyStored(positions=positions):
+                    entries = [
+                        entry for place, entry in enumerate(entries) if place not in positions
+                    ]
+                    if not entries:
+                        return
+        known.unconfirmed = None
+        raise SessionContended(session.session_id, f"{_MAX_CONFLICTS} conflicts in a row")
 
     async def _append(
         self,
         session: SessionKeys,
-        subpath: str,
+        known: _Known,
+        new: _Unconfirmed,
         entries: list[SessionStoreEntry],
-        summary: SessionSummaryEntry | None = None,
-        summary_version: int = 0,
-    ) -> Appended | Conflict | AppendRefused:
+        folded: SessionSummaryEntry | None,
+    ) -> Appended | Conflict | AlreadyStored | AppendRefused:
+        summary = None
+        if folded is not None:
+            changed = known.summary is None or folded["data"] != known.summary["data"]
+            summary = FoldedSummary(known.version, json.dumps(folded["data"]) if changed else "")
         return await self._run(
             transcripts.append(
                 session,
-                subpath,
+                new.subpath,
                 cast("list[transcripts.Entry]", entries),
                 fence=self._fence,
                 ttl_ms=self._ttl_ms,
                 max_bytes=self._max_bytes,
-                summary="" if summary is None else json.dumps(summary["data"]),
-                summary_version=summary_version,
+                name=AppendName(self._writer, new.append_id),
+                summary=summary,
             )
         )
 
-    async def _index(self, session: SessionKeys, mtime_ms: int) -> None:
+    @property
+    def _index_every_s(self) -> float:
+        return min(INDEX_EVERY_S, self._ttl_ms / 10_000)
+
+    @property
+    def _listed_ms(self) -> int:
+        """A little longer than the session lives, since it is not listed anew each time."""
+        return self._ttl_ms + int(self._index_every_s * 1000)
+
+    async def _index(self, session: SessionKeys, known: _Known) -> None:
         now_s = time.monotonic()
-        before_s = self._indexed_at_s.get(session, float("-inf"))
-        if now_s - before_s >= INDEX_EVERY_S:
-            await self._run(transcripts.index(session, mtime_ms, self._ttl_ms))
-            self._indexed_at_s[session] = now_s
+        if now_s - known.indexed_at_s >= self._index_every_s:
+            await self._run(transcripts.index(session, self._listed_ms))
+            known.indexed_at_s = now_s
 
     async def _run(self, operation: Operation[T]) -> T:
         return await run_async(operation, cast("Any", self._redis))
 
 
-def _summary_entry(session_id: str, summary: str) -> SessionSummaryEntry | None:
-    if not summary:
-        return None
-    return {"session_id": session_id, "mtime": 0, "data": json.loads(summary)}
+_session_keys = lru_cache(_REMEMBERED_SESSIONS)(SessionKeys)
+"""The same object for the same session: it encodes its key once."""
+
+
+def _summary_entry(session_id: str, mtime_ms: int, summary: str) -> SessionSummaryEntry:
+    try:
+        data = json.loads(summary)
+    except ValueError:
+        data = None
+    if not isinstance(data, dict):
+        raise CorruptTranscript(f"session {session_id}: its summary is not a JSON object")
+    return {"session_id": session_id, "mtime": mtime_ms, "data": data}

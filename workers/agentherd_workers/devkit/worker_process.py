@@ -46,7 +46,8 @@ class WorkerProcess:
         self.directory = directory
         self.log = directory / f"worker-{time.monotonic_ns()}.log"
         self.workspace_root = directory / "workspaces"
-        self._command = (str(Path(sys.executable).parent / command[0]), *command[1:], *arguments)
+        program = str(Path(sys.executable).parent / command[0])
+        self._command = (program, *command[1:], "--loglevel", "INFO", *arguments)
         self._environment = self._variables(redis_url, model_url, api_key_file, settings or {})
         self._environment |= environment or {}
         self._process: subprocess.Popen[bytes] | None = None
