@@ -25,7 +25,7 @@ demo: $(READY) ## run five real jobs on the simulated model (under a minute)
 	$(CLEAN) $(BIN)/agentherd demo
 
 test: $(READY) ## run every test
-	$(CLEAN) $(BIN)/pytest -n 2 $(ARGS)
+	$(CLEAN) $(BIN)/pytest -n 2 --dist loadscope $(ARGS)
 
 lint: $(READY) ## check style and imports
 	$(CLEAN) $(BIN)/ruff check .

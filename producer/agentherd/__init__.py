@@ -14,6 +14,7 @@ from agentherd.client.requests import SubmitRules
 from agentherd.contract.events import EventKind, JobEvent
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.files import InputFile
+from agentherd.contract.hosts import GateReport, WorkerReport
 from agentherd.contract.job import (
     ForkSession,
     Job,
@@ -26,12 +27,13 @@ from agentherd.contract.job import (
     SystemPrompt,
 )
 from agentherd.contract.listing import JobPage, JobSummary
-from agentherd.contract.results import Artifact, Failure, JobResult, Usage
+from agentherd.contract.results import Artifact, Failure, JobResult, Resources, Usage
 from agentherd.contract.states import JobState
 from agentherd.errors import (
     AgentherdError,
     ArtifactNotFound,
     BrokerUnavailable,
+    ClassNotServed,
     IdempotencyConflict,
     InvalidJob,
     InvalidSettings,
@@ -51,10 +53,12 @@ __all__ = [
     "AsyncHerd",
     "AsyncJobHandle",
     "BrokerUnavailable",
+    "ClassNotServed",
     "EventKind",
     "Failure",
     "FailureKind",
     "ForkSession",
+    "GateReport",
     "Herd",
     "IdempotencyConflict",
     "InputFile",
@@ -71,6 +75,7 @@ __all__ = [
     "JobSummary",
     "NewSession",
     "RemoteServer",
+    "Resources",
     "ResultTimeout",
     "ResumeSession",
     "RetryPolicy",
@@ -81,4 +86,5 @@ __all__ = [
     "SystemPrompt",
     "UnknownWireVersion",
     "Usage",
+    "WorkerReport",
 ]

@@ -11,6 +11,8 @@ AgentherdError
 ├── ResultTimeout         (TimeoutError)      the job has not ended yet
 ├── JobFailed                                 the job ended without succeeding
 └── InvalidSettings       (ValueError)        settings out of range, every problem listed
+
+ClassNotServed            (UserWarning)       no live worker serves the job's memory class
 """
 
 from collections.abc import Sequence
@@ -23,6 +25,7 @@ __all__ = [
     "AgentherdError",
     "ArtifactNotFound",
     "BrokerUnavailable",
+    "ClassNotServed",
     "IdempotencyConflict",
     "InvalidJob",
     "InvalidSettings",
@@ -76,6 +79,17 @@ class InvalidSettings(_ProblemList):
     """Settings out of range. `problems` lists every one."""
 
     noun = "setting"
+
+
+class ClassNotServed(UserWarning):
+    """The job waits: no live worker serves its memory class now."""
+
+    def __init__(self, memory: str) -> None:
+        self.memory = memory
+        super().__init__(f"no live worker serves the memory class {memory}; the job waits for one")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.memory,)
 
 
 class IdempotencyConflict(AgentherdError, ValueError):

@@ -4,8 +4,8 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.job import ForkSession, Job, ResumeSession
-from agentherd.contract.results import Artifact, Failure, JobResult, Usage
+from agentherd.contract.results import Artifact, Failure, JobResult, Resources, Usage
 from agentherd.contract.states import JobState
 from agentherd.layout import records, transcripts
 from agentherd.layout.keys import Keys
@@ -27,6 +27,8 @@ from agentherd_workers.agent.options import AttemptPlan, build_options
 from agentherd_workers.agent.outcome import Stop, Verdict, verdict
 from agentherd_workers.agent.run import AgentRun, Notes, stderr_tail
 from agentherd_workers.agent.session_store import RedisSessionStore
+from agentherd_workers.ceilings.meter import Ceiling, Exceeded, Excess
+from agentherd_workers.confinement import Confinement, Means
 from agentherd_workers.lease import Lease, LeaseLost
 from agentherd_workers.reporter import Reporter
 from agentherd_workers.settings import WorkerSettings
@@ -38,6 +40,11 @@ T = TypeVar("T")
 DIRECTORY_WAIT_S = 10.0
 """How long the attempt before, on this host, may take to leave the session's directory."""
 RETRY_S = 0.2
+STOP_FOR = {
+    Exceeded.MEMORY: Stop.OUT_OF_MEMORY,
+    Exceeded.PROCESSES: Stop.TOO_MANY_PROCESSES,
+    Exceeded.DISK: Stop.DISK_FULL,
+}
 CONTINUE_PROMPT = (
     "Your previous run at this task was interrupted. The conversation so far is above; files of"
     " the working directory may be missing. Check what is there, do not repeat finished steps,"
@@ -53,7 +60,9 @@ class Host:
     keys: Keys
     redis: Redis
     launcher: Path
-    cli: Path
+    means: Means
+    ceilings: Mapping[str, int]
+    """RAM of one session, in bytes by queue."""
     worker: str
 
 
@@ -74,6 +83,8 @@ class Attempt:
         self.record = claim.record
         self._stop: Stop | None = None
         self._agent: AgentRun | None = None
+        self._confinement: Confinement | None = None
+        self._resources = Resources()
         self._lease = Lease(
             self._renew,
             host.settings.lease_s,
@@ -82,11 +93,20 @@ class Attempt:
         )
         self._reporter = Reporter(self._report, self._lease.lose)
 
-    def stop(self, reason: Stop) -> None:
+    def stop(self, reason: Stop, detail: str = "") -> None:
         """End the agent soon; call from the event loop."""
         self._stop = self._stop or reason
         if self._agent is not None:
-            self._agent.stop(reason)
+            self._agent.stop(reason, detail)
+
+    @property
+    def memory_bytes(self) -> int:
+        """What its processes take, as last measured."""
+        return self._confinement.memory_bytes if self._confinement else 0
+
+    def sample(self, pids_by_mark: Mapping[int, Sequence[int]]) -> Excess | None:
+        """Measure it; which ceiling it is over, if any. From any thread."""
+        return self._confinement.sample(pids_by_mark) if self._confinement else None
 
     async def run(self) -> JobResult | GivenBack:
         """The job's result, once it is written; no process and no directory is left.
@@ -137,13 +157,38 @@ class Attempt:
 
     async def _run_agent(self, workspace: Workspace) -> Notes:
         plan, prompt = await self._plan()
+        settings = self.host.settings
+        ceiling = Ceiling(
+            memory_bytes=self.host.ceilings.get(self.record.queue, settings.session_ceiling_bytes),
+            processes=settings.job_processes,
+            disk_bytes=settings.job_disk_bytes,
+        )
+        confinement = Confinement(self.host.means, ceiling, workspace)
+        self._confinement = confinement
+        try:
+            notes = await self._converse(workspace, plan, prompt, confinement)
+            excess = await asyncio.to_thread(confinement.sample)
+            if excess is not None and notes.observed.stop is None:
+                # The kernel was faster than our watch.
+                notes.observed = replace(
+                    notes.observed, stop=STOP_FOR[excess.what], stop_detail=excess.detail
+                )
+            return notes
+        finally:
+            self._resources = confinement.resources
+            self._confinement = None
+            confinement.close()
+
+    async def _converse(
+        self, workspace: Workspace, plan: AttemptPlan, prompt: str, confinement: Confinement
+    ) -> Notes:
         stderr = stderr_tail()
         options = build_options(
             plan,
             workspace,
             self.host.settings,
             launcher=self.host.launcher,
-            cli=self.host.cli,
+            launch=confinement.launch,
             store=RedisSessionStore(
                 self.host.redis,
                 prefix=self.host.keys.prefix,
@@ -156,7 +201,7 @@ class Attempt:
         )
         self._agent = AgentRun(
             options,
-            mark=plan.mark,
+            confinement=confinement,
             prompt=prompt,
             idle_timeout_s=self.job.idle_timeout_s,
             wants_output=self.job.output_schema is not None,
@@ -185,7 +230,6 @@ class Attempt:
             # What attempts before spent counts; the CLI takes no limit of nothing.
             max_turns=max(1, self.job.max_turns - self.record.turns),
             max_budget_usd=max(0.01, self.job.max_budget_usd - self.record.usage.cost_usd),
-            mark=f"{self.record.job_id}:{self.claim.fence}",
         )
         return plan, (CONTINUE_PROMPT + self.job.prompt if begun else self.job.prompt)
 
@@ -299,6 +343,7 @@ class Attempt:
             stop_reason=seen.stop_reason if seen else None,
             turns=self.record.turns + (seen.turns if seen else 0),
             usage=self.record.usage + spent,
+            resources=self.record.resources.followed_by(self._resources),
             attempts=self.record.attempt,
             artifacts=tuple(kept),
             permission_denials=notes.denials,
@@ -337,7 +382,11 @@ class Attempt:
 
 def _progress(result: JobResult) -> dict[str, str]:
     """What later attempts add to."""
-    return {"usage": result.usage.model_dump_json(), "turns": str(result.turns)}
+    return {
+        "usage": result.usage.model_dump_json(),
+        "turns": str(result.turns),
+        "resources": result.resources.model_dump_json(),
+    }
 
 
 def _host_failure(error: Exception) -> Verdict:

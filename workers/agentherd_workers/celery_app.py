@@ -3,9 +3,12 @@
 from functools import cached_property
 
 from celery import Celery
+from kombu import Exchange, Queue
 
-from agentherd.layout.keys import PRIORITY_STEPS, QUEUE
-from agentherd_workers.capacity import concurrency
+from agentherd.layout.keys import PRIORITY_STEPS, QUEUE, queue_of
+from agentherd_workers.admission.bootstep import GateStep
+from agentherd_workers.admission.memory import HostMemory
+from agentherd_workers.admission.wiring import capacity_of, slots_of
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.supervisor import Supervisor
 from agentherd_workers.task import register
@@ -30,11 +33,13 @@ class HerdApp(Celery):
 def create_app(settings: WorkerSettings) -> HerdApp:
     """A Celery app that runs `agentherd.run` on this host."""
     app = HerdApp(settings)
+    capacity = capacity_of(settings, HostMemory())
     url = settings.redis_url.get_secret_value()
     transport_options = {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
         "priority_steps": list(PRIORITY_STEPS),
-        "queue_order_strategy": "priority",
+        # The gate. By name: Celery shows these options as JSON.
+        "queue_order_strategy": "agentherd_workers.admission.cycle:GatedQueues",
         "socket_keepalive": True,
         "health_check_interval": 10,  # a half-open connection is noticed in twice this
     }
@@ -53,7 +58,8 @@ def create_app(settings: WorkerSettings) -> HerdApp:
         worker_prefetch_multiplier=1,
         worker_disable_prefetch=True,
         worker_pool="agentherd_workers.pool:AgentPool",
-        worker_concurrency=concurrency(settings),
+        worker_concurrency=slots_of(settings, capacity),
+        task_queues=[_queue(queue_of(memory)) for memory in capacity.served],
         task_default_queue=QUEUE,
         task_default_priority=3,
         task_serializer="json",
@@ -66,5 +72,11 @@ def create_app(settings: WorkerSettings) -> HerdApp:
         task_store_errors_even_if_ignored=False,
         worker_hijack_root_logger=True,
     )
+    app.steps["consumer"].add(GateStep)
     register(app)
     return app
+
+
+def _queue(name: str) -> Queue:
+    """A queue under its own name, as Celery's clients declare it."""
+    return Queue(name, Exchange(name), routing_key=name)

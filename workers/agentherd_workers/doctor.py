@@ -2,21 +2,23 @@
 
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
-
-import psutil
 
 from agentherd.checks import Check, CheckStatus
-from agentherd.contract.base import MiB
 from agentherd.errors import InvalidSettings
+from agentherd_workers.admission.capacity import NoCapacity
+from agentherd_workers.admission.memory import HostMemory
+from agentherd_workers.admission.wiring import capacity_of
 from agentherd_workers.agent.cli import CliMissing, cli_version, find_cli
-from agentherd_workers.capacity import agents_per_host
+from agentherd_workers.ceilings.cgroups import Cgroups, CgroupsUnavailable
+from agentherd_workers.isolation import (
+    Isolation,
+    IsolationUnavailable,
+    bubblewrap_problem,
+    choose_isolation,
+)
 from agentherd_workers.settings import WorkerSettings
+from agentherd_workers.sizes import size_text
 from agentherd_workers.workspace import make_root
-
-GiB = 1024 * MiB
-MIN_FREE_BYTES = 5 * GiB
-"""Disk that one agent may come to need."""
 
 
 def host_checks() -> Iterator[Check]:
@@ -29,8 +31,9 @@ def host_checks() -> Iterator[Check]:
     yield _cli(settings)
     yield _api_key(settings)
     yield _ram(settings)
-    yield from _workspace_root(settings.workspace_root)
-    yield _isolation()
+    yield from _workspace_root(settings)
+    yield _isolation(settings)
+    yield _ceilings(settings)
 
 
 def _cli(settings: WorkerSettings) -> Check:
@@ -62,19 +65,22 @@ def _api_key(settings: WorkerSettings) -> Check:
 
 
 def _ram(settings: WorkerSettings) -> Check:
-    total_bytes = psutil.virtual_memory().total
-    fitting = agents_per_host(total_bytes, settings.overhead_bytes, settings.session_ceiling_bytes)
+    capacity = capacity_of(settings, HostMemory())
+    try:
+        capacity.check()
+    except NoCapacity as error:
+        fix = "lower the ceiling or the overhead, or add RAM; see `agentherd capacity`"
+        return Check("RAM", CheckStatus.FAILED, str(error), fix)
+    fitting = ", ".join(f"{capacity.agents(memory)} {memory}" for memory in capacity.served)
     detail = (
-        f"{fitting} agents: ({total_bytes // MiB} MiB - {settings.overhead_bytes // MiB} overhead)"
-        f" / {settings.session_ceiling_bytes // MiB} a session"
+        f"agents by memory class: {fitting}; of {size_text(capacity.host_ram.size_bytes)}"
+        f" ({capacity.host_ram.source}), {size_text(capacity.overhead_bytes)} are overhead"
     )
-    if fitting:
-        return Check("RAM", CheckStatus.OK, detail)
-    fix = "lower AGENTHERD_SESSION_CEILING_BYTES or AGENTHERD_OVERHEAD_BYTES, or add RAM"
-    return Check("RAM", CheckStatus.FAILED, detail, fix)
+    return Check("RAM", CheckStatus.OK, detail)
 
 
-def _workspace_root(root: Path) -> Iterator[Check]:
+def _workspace_root(settings: WorkerSettings) -> Iterator[Check]:
+    root = settings.workspace_root
     try:
         make_root(root)
     except OSError as error:
@@ -82,17 +88,39 @@ def _workspace_root(root: Path) -> Iterator[Check]:
         return
     yield Check("workspace root", CheckStatus.OK, str(root))
     free_bytes = shutil.disk_usage(root).free
-    detail = f"{free_bytes // GiB} GiB free at {root}"
-    if free_bytes >= MIN_FREE_BYTES:
+    needed = size_text(settings.job_disk_bytes)
+    detail = f"{size_text(free_bytes)} free at {root}; one job may take {needed}"
+    if free_bytes >= settings.job_disk_bytes:
         yield Check("disk", CheckStatus.OK, detail)
     else:
         yield Check("disk", CheckStatus.WARNING, detail, "free some, or move the workspace root")
 
 
-def _isolation() -> Check:
-    """Jobs run as this user, without namespaces; say what the host could do."""
-    bwrap = shutil.which("bwrap")
-    possible = f"bubblewrap is here ({bwrap})" if bwrap else "bubblewrap is not installed"
-    detail = f"process: clean environment, own directories, no namespaces; {possible}"
-    fix = "run jobs of one trust level on a host: agents of it can read each other's files"
-    return Check("isolation", CheckStatus.WARNING, detail, fix)
+def _isolation(settings: WorkerSettings) -> Check:
+    try:
+        chosen = choose_isolation(settings.isolation)
+    except IsolationUnavailable as error:
+        fix = "install it, or set AGENTHERD_ISOLATION=auto"
+        return Check("isolation", CheckStatus.FAILED, str(error), fix)
+    if chosen is Isolation.BUBBLEWRAP:
+        detail = "bubblewrap: other jobs, the host's files and processes can't be seen"
+        return Check("isolation", CheckStatus.OK, detail)
+    problem = bubblewrap_problem()
+    possible = f"bubblewrap does not run: {problem}" if problem else "bubblewrap would run"
+    fix = "install bubblewrap, or run jobs of one trust level: they can read each other's files"
+    return Check("isolation", CheckStatus.WARNING, f"process; {possible}", fix)
+
+
+def _ceilings(settings: WorkerSettings) -> Check:
+    name = "ceilings"
+    if settings.ceiling_enforcement == "watchdog":
+        return Check(name, CheckStatus.OK, "held by the watchdog, as set")
+    try:
+        version = Cgroups.set_up().version
+    except CgroupsUnavailable as error:
+        status = (
+            CheckStatus.WARNING if settings.ceiling_enforcement == "auto" else CheckStatus.FAILED
+        )
+        fix = "run as root or under systemd with Delegate=yes: the kernel then holds them exactly"
+        return Check(name, status, f"held by the watchdog: {error}", fix)
+    return Check(name, CheckStatus.OK, f"held by the kernel: cgroup v{version}")

@@ -55,17 +55,21 @@ class Intake:
     def __init__(self, host: Host) -> None:
         self.host = host
 
-    async def open(self, job_id: str, document: Any) -> Attempt | Settled | Dropped:
+    async def open(self, job_id: str, document: Any, queue: str) -> Attempt | Settled | Dropped:
         """Claim the job that a message names.
 
         Args:
             document: the job as a plain Celery client sent it, or None: it is in the record.
+            queue: the Celery queue that the message came from.
         """
         if document is not None:
-            await self._adopt(job_id, document)
-        tenant = await self._ask(lambda: _tenant(self.host, job_id))
-        if tenant is None:
+            await self._adopt(job_id, document, queue)
+        place = await self._ask(lambda: _place(self.host, job_id))
+        if place is None:
             return Dropped("no record: never submitted, or past its retention")
+        tenant, own_queue = place
+        if own_queue != queue:  # a queue is a memory class: RAM was booked for another one
+            return Dropped(f"the job's own message is in the queue {own_queue}")
         claimed_at_s = time.monotonic()
         lease_ms = int(self.host.settings.lease_s * 1000)
         outcome = await self._ask(
@@ -110,27 +114,32 @@ class Intake:
                 ]
             )
 
-    async def _adopt(self, job_id: str, document: Any) -> None:
-        """Record a job that came by plain Celery, as submit would have. Known ids stay."""
+    async def _adopt(self, job_id: str, document: Any, queue: str) -> None:
+        """Record a job that came by plain Celery, as submit would have. Known ids stay.
+
+        One that names another memory class than that of `queue` gets a message there.
+        """
         try:
             job = job_from_wire(document)
             new = records.submission(job, job_id, job.session_id or str(uuid4()))
         except InvalidJob as error:
             await self._record_failed(_unreadable(job_id, document), _invalid(error))
             return
-        reply = await self._submit(new, owns_session=True)
+        reply = await self._submit(new, owns_session=True, publish=new.queue != queue)
         if isinstance(reply, Busy):
             message = f"session {new.session_id} is in use by job {reply.owner}"
             await self._record_failed(new, Failure(kind=FailureKind.SESSION_BUSY, message=message))
 
-    async def _submit(self, new: Submission, *, owns_session: bool) -> records.Accepted | Busy:
+    async def _submit(
+        self, new: Submission, *, owns_session: bool, publish: bool = False
+    ) -> records.Accepted | Busy:
         def operation() -> Operation[records.Accepted | Busy]:
             reply = yield records.submit(
                 self.host.keys,
                 new,
                 idempotency_ttl_ms=IDEMPOTENCY_TTL_MS,
                 preview_chars=PREVIEW_CHARS,
-                publish=False,
+                publish=publish,
                 owns_session=owns_session,
             )
             return records.submitted(new, reply)
@@ -186,9 +195,10 @@ class Intake:
                 await asyncio.sleep(RETRY_S)
 
 
-def _tenant(host: Host, job_id: str) -> Operation[str | None]:
-    tenant = yield Command("HGET", host.keys.job(job_id), "tenant")
-    return None if tenant is None else text(tenant)
+def _place(host: Host, job_id: str) -> Operation[tuple[str, str] | None]:
+    """The job's tenant and queue."""
+    tenant, queue = yield Command("HMGET", host.keys.job(job_id), "tenant", "queue")
+    return None if tenant is None else (text(tenant), text(queue))
 
 
 def _invalid(error: InvalidJob) -> Failure:

@@ -6,17 +6,24 @@ environment of the worker into the CLI's (facts: broker URL and cloud keys would
 agent's Bash).
 
 Its environment says what to do:
-  AGENTHERD_CLI          the CLI to become
+  AGENTHERD_COMMAND      what to become, an argument a line; ARG… follow
+  AGENTHERD_BIND         1: the command is bubblewrap, which must show CLAUDE_CONFIG_DIR too
   AGENTHERD_KEEP         names, comma separated, that the CLI may see; all others go
   AGENTHERD_PARENT_PID   the worker; if it is gone already, don't start
+  AGENTHERD_LIMITS       resource limits to set: number=value, comma separated
+  AGENTHERD_CGROUPS      cgroup.procs files to be put into, comma separated
+It adds, for the worker to read:
+  AGENTHERD_SPAWNED_MS   when it became the CLI (Unix ms)
 """
 
 import ctypes
 import os
-import signal
+import resource
 import sys
+import time
 
 _PR_SET_PDEATHSIG = 1
+_SIGKILL = 9  # importing signal would take as long as all the rest
 SDK_VARIABLES = (
     "CLAUDE_AGENT_SDK_VERSION",
     "CLAUDE_CODE_ENTRYPOINT",
@@ -30,13 +37,25 @@ SDK_VARIABLES = (
 
 def main() -> None:
     """Become the CLI."""
-    names = {*os.environ["AGENTHERD_KEEP"].split(","), *SDK_VARIABLES}
-    environment = {name: value for name, value in os.environ.items() if name in names}
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != int(os.environ["AGENTHERD_PARENT_PID"]):
+    told = os.environ
+    names = {*told["AGENTHERD_KEEP"].split(","), *SDK_VARIABLES}
+    environment = {name: value for name, value in told.items() if name in names}
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, _SIGKILL)
+    if os.getppid() != int(told["AGENTHERD_PARENT_PID"]):
         sys.exit("agentherd: the worker is gone")
-    cli = os.environ["AGENTHERD_CLI"]
-    os.execve(cli, [cli, *sys.argv[1:]], environment)  # noqa: S606 - no shell is the point
+    for path in filter(None, told.get("AGENTHERD_CGROUPS", "").split(",")):
+        with open(path, "w") as procs:  # noqa: PTH123 - pathlib is slow to import
+            procs.write("0")  # this process
+    for limit in filter(None, told["AGENTHERD_LIMITS"].split(",")):
+        number, _, value = limit.partition("=")
+        resource.setrlimit(int(number), (int(value), int(value)))
+    command = [*told["AGENTHERD_COMMAND"].split("\n"), *sys.argv[1:]]
+    if told.get("AGENTHERD_BIND"):
+        # The SDK puts a resumed session's files elsewhere, and only tells us here.
+        end = command.index("--")
+        command[end:end] = ["--bind", told["CLAUDE_CONFIG_DIR"], told["CLAUDE_CONFIG_DIR"]]
+    environment["AGENTHERD_SPAWNED_MS"] = f"{time.time() * 1000:.1f}"
+    os.execve(command[0], command, environment)  # noqa: S606 - no shell is the point
 
 
 if __name__ == "__main__":

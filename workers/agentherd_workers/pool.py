@@ -2,12 +2,13 @@
 
 import itertools
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool  # type: ignore[attr-defined]
 
-from agentherd_workers.supervisor import HostNotReady
+from agentherd_workers.supervisor import HostNotReady, reservation
 
 if TYPE_CHECKING:
     from agentherd_workers.celery_app import HerdApp
@@ -56,10 +57,19 @@ class AgentPool(TaskPool):
         """Run a task in a thread, under a ticket that Celery takes for a process id."""
         ticket = next(self._tickets)
         self._jobs[ticket] = str((args or ("", ""))[1])  # Celery's tracer: (name, id, ...)
+        booked = self.app.supervisor.gate.take()
+        context = copy_context()
+        context.run(reservation.set, booked)
         future = self.executor.submit(  # type: ignore[attr-defined] # not in celery-types
-            apply_target, target, args, kwargs, callback, accept_callback, ticket
+            context.run, apply_target, target, args, kwargs, callback, accept_callback, ticket
         )
-        future.add_done_callback(lambda _future: self._jobs.pop(ticket, None))
+
+        def done(_future: object) -> None:
+            self._jobs.pop(ticket, None)
+            if booked is not None:  # also where Celery never came to call the task
+                self.app.supervisor.gate.release(booked)
+
+        future.add_done_callback(done)
         return ApplyResult(future)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:

@@ -1,22 +1,37 @@
 """Finding and ending every process of a job.
 
-A job's processes carry a mark in their environment. The worker is their subreaper, so that
-an orphan of a job becomes a child of the worker and not of init, and can be found there.
+A job's processes carry a *mark*: the launcher sets their hard limit RLIMIT_RTTIME to a number
+that is this attempt's alone. Every child inherits it, through double forks, `setsid`, `nohup`
+and `env -i`; nothing but a process with CAP_SYS_RESOURCE can raise it again; and it has no
+effect: the number is tens of thousands of years (getrlimit(2)).
+
+The worker is the subreaper of its jobs, so that an orphan becomes its child and is collected.
 """
 
 import ctypes
 import os
+import resource
+import secrets
 import signal
 import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from pathlib import Path
 
-import psutil
-
-MARK = "AGENTHERD_JOB"
-"""Environment variable with the job's id and fencing token."""
+_MARKS_FROM = 1 << 62
+_MARK_BITS = 48
+_LIMIT_LINE = b"Max realtime timeout"
+_SPAWNED_MS = b"AGENTHERD_SPAWNED_MS="
+"""Environment variable that the launcher adds as it becomes the CLI."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.01
+
+
+def new_mark() -> int:
+    """A mark that no other attempt has."""
+    return _MARKS_FROM + secrets.randbits(_MARK_BITS)
 
 
 def become_subreaper() -> None:
@@ -29,68 +44,82 @@ def die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def marked(mark: str) -> list[psutil.Process]:
-    """Every living process that carries the mark, and their descendants."""
-    wanted = f"{MARK}={mark}".encode()
-    found: dict[int, psutil.Process] = {}
+def by_mark() -> dict[int, list[int]]:
+    """The living processes of every job on this host: pids by mark."""
+    found: defaultdict[int, list[int]] = defaultdict(list)
     for name in os.listdir("/proc"):  # noqa: PTH208 - names are all we need
-        if name.isdigit() and wanted in _environment(name):
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(int(name))
-                found[process.pid] = process
-                found |= {child.pid: child for child in process.children(recursive=True)}
-    return [process for process in found.values() if _lives(process)]
+        if name.isdigit():
+            mark = _mark_of(name)
+            if mark is not None and _lives(name):
+                found[mark].append(int(name))
+    return found
 
 
-def child_with(mark: str) -> int | None:
-    """The pid of this process's own child that carries the mark: the CLI."""
-    me = os.getpid()
-    for process in marked(mark):
-        with suppress(psutil.NoSuchProcess):
-            if process.ppid() == me:
-                return process.pid
+def marked(mark: int) -> list[int]:
+    """The living processes of one job."""
+    return by_mark().get(mark, [])
+
+
+def child_with(mark: int) -> int | None:
+    """This process's own child among the job's: the CLI, or what isolates it."""
+    me = str(os.getpid())
+    return next((pid for pid in marked(mark) if _status(str(pid), "PPid") == me), None)
+
+
+def started_at_ms(pid: int) -> float | None:
+    """When the launcher became the CLI (Unix time, this host's clock); None where it is gone.
+
+    The kernel's own start times count from a boot time in whole seconds.
+    """
+    for variable in _read(f"/proc/{pid}/environ").split(b"\0"):
+        if variable.startswith(_SPAWNED_MS):
+            return float(variable.removeprefix(_SPAWNED_MS))
     return None
 
 
-def started_at_ms(pid: int | None) -> int | None:
-    """When a process started (Unix time, to 10 ms); None where it is gone."""
-    if pid is None:
-        return None
-    with suppress(psutil.NoSuchProcess):
-        return int(psutil.Process(pid).create_time() * 1000)
-    return None
-
-
-def terminate(mark: str) -> None:
+def terminate(mark: int, cli: Path) -> None:
     """Ask the CLI to end: SIGTERM, on which it ends its own Bash commands."""
-    pid = child_with(mark)
-    if pid is not None:
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
+    runs_it = {pid for pid in marked(mark) if _executable(pid) == os.path.realpath(cli)}
+    for pid in runs_it:
+        if int(_status(str(pid), "PPid") or 0) not in runs_it:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
 
 
-def kill_all(mark: str, *, keep_for_parent: int | None, timeout_s: float = 3.0) -> int:
+def kill_all(
+    mark: int,
+    *,
+    keep_for_parent: int | None = None,
+    also: Callable[[], Iterable[int]] = tuple,
+    timeout_s: float = 3.0,
+) -> int:
     """Kill every process of the job until none is left; how many were killed.
 
     Args:
         keep_for_parent: pid whose exit status someone else waits for: the CLI's.
+        also: further pids of the job, as its cgroup knows them.
 
     Raises:
         TimeoutError: some still live after `timeout_s`, as in uninterruptible sleep.
     """
     deadline_s = time.monotonic() + timeout_s
     killed: set[int] = set()
-    while processes := marked(mark):
-        for process in processes:
-            with suppress(psutil.NoSuchProcess):
-                process.kill()
-                killed.add(process.pid)
+    while pids := {*marked(mark), *filter(_is_alive, also())}:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        killed |= pids
         if time.monotonic() > deadline_s:
-            raise TimeoutError(f"still alive: {sorted(process.pid for process in processes)}")
+            raise TimeoutError(f"still alive: {sorted(pids)}")
         time.sleep(_POLL_S)
     for pid in killed - {keep_for_parent}:
         _reap(pid)
     return len(killed)
+
+
+def set_mark(mark: int) -> None:
+    """Mark this process and all that it will start. The launcher does the same by itself."""
+    resource.setrlimit(resource.RLIMIT_RTTIME, (mark, mark))
 
 
 def _reap(pid: int) -> None:
@@ -99,16 +128,40 @@ def _reap(pid: int) -> None:
         os.waitpid(pid, os.WNOHANG)
 
 
-def _environment(pid: str) -> bytes:
+def _mark_of(pid: str) -> int | None:
+    limits = _read(f"/proc/{pid}/limits")
+    start = limits.find(_LIMIT_LINE) + len(_LIMIT_LINE)
+    hard = limits[start:].split(None, 2)[1:2]
+    if not hard or not hard[0].isdigit() or int(hard[0]) < _MARKS_FROM:
+        return None
+    return int(hard[0])
+
+
+def _is_alive(pid: int) -> bool:
+    return _lives(str(pid))
+
+
+def _lives(pid: str) -> bool:
+    return _status(pid, "State") not in ("", "Z", "X")
+
+
+def _status(pid: str, field: str) -> str:
+    """The first word of a line of /proc/<pid>/status; empty where it is gone."""
+    text = _read(f"/proc/{pid}/status").decode(errors="replace")
+    _, found, rest = text.partition(f"\n{field}:")
+    return rest.split(None, 1)[0] if found else ""
+
+
+def _executable(pid: int) -> str:
     try:
-        with open(f"/proc/{pid}/environ", "rb") as stream:  # noqa: PTH123 - a hot loop
+        return os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - may be no path of this namespace
+    except OSError:
+        return ""
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:  # noqa: PTH123 - a hot loop
             return stream.read()
     except OSError:
         return b""
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False

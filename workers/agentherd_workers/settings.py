@@ -2,12 +2,15 @@
 
 import fnmatch
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, ByteSize, Field, SecretStr
 
-from agentherd.contract.base import MiB, ModelName
+from agentherd.contract.base import ModelName, matching
+from agentherd.contract.job import MEMORY_CLASS
 from agentherd.settings import HerdSettings
+from agentherd_workers.isolation import IsolationChoice
+from agentherd_workers.sizes import GiB, MiB, Size, at_least
 
 
 def _absolute(path: Path) -> Path:
@@ -36,11 +39,29 @@ class WorkerSettings(HerdSettings):
     workspace_root: AbsolutePath = Path("/var/tmp/agentherd")  # noqa: S108 - 0700, made by us
     """Where jobs' throwaway directories are made. The same path on every host of a fleet."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """Agents at once; None: what the host's RAM holds."""
-    session_ceiling_bytes: Annotated[int, Field(ge=128 * MiB)] = 1024 * MiB
-    """RAM one agent may take, its tools included."""
-    overhead_bytes: Annotated[int, Field(ge=0)] = 1024 * MiB
-    """RAM left for the system and this worker."""
+    """Agents at once in this worker; None: what the host's RAM holds."""
+    session_ceiling_bytes: Annotated[ByteSize, at_least(128 * MiB)] = ByteSize(GiB)
+    """RAM one agent may take, its tools included. Sizes may be written `1536MiB`, `2GiB`."""
+    memory_classes: dict[
+        Annotated[str, matching(MEMORY_CLASS, "whole GiB such as `4g`")],
+        Annotated[ByteSize, at_least(128 * MiB)],
+    ] = {name: ByteSize(size * GiB) for name, size in (("2g", 2), ("4g", 4), ("8g", 8))}
+    """Ceilings of the larger memory classes. A class that can't fit this host is not served."""
+    overhead_bytes: Size = ByteSize(GiB)
+    """RAM left for the system and the workers."""
+    job_disk_bytes: Annotated[ByteSize, at_least(64 * MiB)] = ByteSize(5 * GiB)
+    """Disk that one job's directory may take."""
+    job_processes: Annotated[int, Field(ge=64, le=100_000)] = 512
+    """Processes that one job may have; where a cgroup counts them, threads count too."""
+    max_pressure_percent: Annotated[float, Field(gt=0, le=100)] = 20.0
+    """No job is taken while tasks wait for memory more than this (PSI, `some avg10`)."""
+
+    isolation: IsolationChoice = "auto"
+    """`process` or `bubblewrap`; `auto` takes the strongest that runs here."""
+    ceiling_enforcement: Literal["auto", "cgroup", "watchdog"] = "auto"
+    """Who holds the memory ceiling: the kernel by a cgroup, or a watchdog that measures."""
+    readable_paths: tuple[AbsolutePath, ...] = ()
+    """Further files and directories of the host that agents may read under bubblewrap."""
 
     # The agents' environment.
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

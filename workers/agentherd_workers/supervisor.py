@@ -10,8 +10,10 @@ import os
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Coroutine
 from contextlib import suppress
+from contextvars import ContextVar
 from importlib.resources import as_file, files
 from pathlib import Path
 from socket import gethostname
@@ -20,14 +22,25 @@ from typing import Any, TypeVar
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from agentherd.layout import records
+from agentherd import __version__
+from agentherd.contract.hosts import WorkerReport
+from agentherd.layout import hosts, queues, records
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import run_async
 from agentherd_workers import processes
+from agentherd_workers.admission.capacity import NoCapacity
+from agentherd_workers.admission.gate import Gate
+from agentherd_workers.admission.memory import HostMemory
+from agentherd_workers.admission.wiring import capacity_of, make_gate
 from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
-from agentherd_workers.attempt import Attempt, Host
+from agentherd_workers.attempt import STOP_FOR, Attempt, Host
+from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
+from agentherd_workers.ceilings.meter import Excess
+from agentherd_workers.confinement import Means
+from agentherd_workers.guardian import Guardian
 from agentherd_workers.intake import Dropped, Intake, Settled
+from agentherd_workers.isolation import IsolationUnavailable, choose_isolation
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import (
     OwnedDirectory,
@@ -41,7 +54,16 @@ T = TypeVar("T")
 
 RELEASE_EVERY_S = 1.0
 """How often scheduled jobs are looked for."""
+MEASURE_EVERY_S = 0.25
+"""How often what jobs take is measured."""
+LOOK_EVERY_S = 0.5
+"""How often queues of larger memory classes are looked at."""
+ADMIT_RETRY_S = 0.1
 SOCKET_TIMEOUT_S = 5.0
+
+
+reservation: ContextVar[str | None] = ContextVar("reservation", default=None)
+"""Of the message that this thread handles, where RAM was booked before it came."""
 
 
 class HostNotReady(RuntimeError):
@@ -57,8 +79,14 @@ class Supervisor:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="agentherd", daemon=True)
         self._running: dict[str, Attempt] = {}
+        self._booked: dict[str, Attempt] = {}
+        """Those that run, by their reservation."""
         self._directory: OwnedDirectory | None = None
+        self._gate: Gate | None = None
+        self._guardian = Guardian()
         self._intake: Intake | None = None
+        self._capacity: dict[str, int] = {}
+        self._started_at_ms = int(time.time() * 1000)
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -76,7 +104,12 @@ class Supervisor:
             for path in sweep_leftovers(self.settings.workspace_root):
                 log.warning("removed what a dead worker left: %s", path)
             self._directory = make_worker_directory(self.settings.workspace_root)
-        except OSError as error:
+            memory = HostMemory()
+            capacity = capacity_of(self.settings, memory)
+            self._capacity = {name: capacity.agents(name) for name in capacity.served}
+            self._gate = make_gate(self.settings, capacity, memory)
+            means = self._means(cli)
+        except (OSError, NoCapacity, IsolationUnavailable, CgroupsUnavailable) as error:
             raise HostNotReady(str(error)) from error
         # The SDK writes a resumed transcript into Python's temp directory.
         tempfile.tempdir = str(self._directory.path)
@@ -87,20 +120,37 @@ class Supervisor:
                 keys=Keys(self.settings.prefix),
                 redis=self._connect(),
                 launcher=write_launcher(self._directory.path),
-                cli=cli,
+                means=means,
+                ceilings=self._gate.ceilings,
                 worker=self.worker,
             )
         )
+        self._guardian.start()
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._release_scheduled(), self._loop)
+        duties = (
+            self._release_scheduled,
+            self._measure_jobs,
+            self._look_at_queues,
+            self._announce,
+        )
+        for duty in duties:
+            asyncio.run_coroutine_threadsafe(duty(), self._loop)
 
-    def run(self, job_id: str, document: Any) -> Settled | Dropped:
+    @property
+    def gate(self) -> Gate:
+        """What decides whether another message is asked for."""
+        if self._gate is None:
+            raise HostNotReady("the supervisor was not started")
+        return self._gate
+
+    def run(self, job_id: str, document: Any, queue: str) -> Settled | Dropped:
         """Run one job to its end; blocks the calling thread.
 
         Args:
             document: the job as a plain Celery client sent it, or None: it is in the record.
+            queue: the Celery queue that its message came from.
         """
-        return self._call(self._run(job_id, document))
+        return self._call(self._admitted(job_id, document, queue, reservation.get()))
 
     def cancel(self, job_id: str) -> bool:
         """End a job that runs here, soon; False: it does not."""
@@ -119,8 +169,18 @@ class Supervisor:
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        self._guardian.stop()
         if self._directory is not None:
             self._directory.remove()
+
+    def _means(self, cli: Path) -> Means:
+        return Means(
+            isolation=choose_isolation(self.settings.isolation),
+            cgroups=choose_cgroups(self.settings.ceiling_enforcement),
+            guardian=self._guardian,
+            cli=cli,
+            readable=self.settings.readable_paths,
+        )
 
     def _connect(self) -> Redis:
         redis: Redis = Redis.from_url(
@@ -146,11 +206,27 @@ class Supervisor:
             raise HostNotReady("the supervisor was not started")
         return self._intake
 
-    async def _run(self, job_id: str, document: Any) -> Settled | Dropped:
-        opened = await self._accepts.open(job_id, document)
+    async def _admitted(
+        self, job_id: str, document: Any, queue: str, booked: str | None
+    ) -> Settled | Dropped:
+        """Run a job for which RAM is booked, now if it was not before its message came."""
+        while booked is None:
+            booked = self.gate.reserve(queue)
+            if booked is None:
+                if self._draining:
+                    return Dropped("the worker is shutting down")
+                await asyncio.sleep(ADMIT_RETRY_S)
+        try:
+            return await self._run(job_id, document, queue, booked)
+        finally:
+            self.gate.release(booked)
+
+    async def _run(self, job_id: str, document: Any, queue: str, booked: str) -> Settled | Dropped:
+        opened = await self._accepts.open(job_id, document, queue)
         if not isinstance(opened, Attempt):
             return opened
         self._running[job_id] = opened
+        self._booked[booked] = opened
         self._idle.clear()
         if self._draining:
             opened.stop(Stop.DRAINED)
@@ -158,6 +234,7 @@ class Supervisor:
             return await self._accepts.close(opened)
         finally:
             del self._running[job_id]
+            del self._booked[booked]
             if not self._running:
                 self._idle.set()
 
@@ -179,13 +256,73 @@ class Supervisor:
                 await run_async(records.release_due(host.keys), host.redis)
             await asyncio.sleep(RELEASE_EVERY_S)
 
+    async def _measure_jobs(self) -> None:
+        """Hold the ceilings, and tell the book what sessions use."""
+        while True:
+            await asyncio.sleep(MEASURE_EVERY_S)
+            self._guardian.start()  # again, if it was killed
+            if not self._booked:
+                continue
+            attempts = dict(self._booked)
+            try:
+                excesses = await asyncio.to_thread(self._measure, attempts)
+            except OSError:
+                log.exception("jobs could not be measured")
+                continue
+            for name, excess in excesses.items():
+                attempts[name].stop(STOP_FOR[excess.what], excess.detail)
+
+    def _measure(self, attempts: dict[str, Attempt]) -> dict[str, Excess]:
+        pids_by_mark = processes.by_mark()
+        found = {name: attempt.sample(pids_by_mark) for name, attempt in attempts.items()}
+        self.gate.measure({name: attempt.memory_bytes for name, attempt in attempts.items()})
+        return {name: excess for name, excess in found.items() if excess is not None}
+
+    async def _look_at_queues(self) -> None:
+        """Tell the gate which queues of larger classes hold messages."""
+        host = self._accepts.host
+        least = min(self.gate.ceilings.values())
+        larger = [queue for queue, size in self.gate.ceilings.items() if size > least]
+        while larger:
+            with suppress(RedisError, OSError):
+                waiting = await run_async(queues.with_messages(larger), host.redis)
+                self.gate.note_waiting(waiting)
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _announce(self) -> None:
+        """Tell the fleet that this worker lives, and how its gate stands."""
+        host = self._accepts.host
+        while True:
+            with suppress(RedisError, OSError):
+                await run_async(hosts.announce(host.keys, self.report()), host.redis)
+            await asyncio.sleep(hosts.REPORT_EVERY_S)
+
+    def report(self) -> WorkerReport:
+        """This worker as operators see it."""
+        means = self._accepts.host.means
+        return WorkerReport(
+            worker=self.worker,
+            host=gethostname(),
+            version=__version__,
+            started_at_ms=self._started_at_ms,
+            slots=self.gate.limits.slots,
+            running=len(self._running),
+            capacity=self._capacity,
+            isolation=means.isolation,
+            ceiling_enforcement=means.ceiling_enforcement,
+            gate=self.gate.report(),
+        )
+
     async def _close(self) -> None:
+        host = self._accepts.host
+        with suppress(RedisError, OSError):
+            await run_async(hosts.retire(host.keys, self.worker, self._capacity), host.redis)
         me = asyncio.current_task()
         others = [task for task in asyncio.all_tasks() if task is not me]
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        await self._accepts.host.redis.aclose()
+        await host.redis.aclose()
 
 
 def write_launcher(directory: Path) -> Path:

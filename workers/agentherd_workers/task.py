@@ -9,6 +9,7 @@ from celery.utils.log import get_task_logger
 from agentherd.contract.results import JobResult, failure_text
 from agentherd.contract.states import JobState
 from agentherd.errors import JobFailed
+from agentherd.layout.keys import QUEUE
 from agentherd.layout.messages import TASK_NAME
 from agentherd_workers.intake import Dropped
 
@@ -34,7 +35,8 @@ def register(app: "HerdApp") -> None:
             Ignore: this message is not the one that runs the job.
         """
         job_id = self.request.id or ""
-        settled = app.supervisor.run(job_id, document_of(args, kwargs))
+        queue = (self.request.delivery_info or {}).get("routing_key") or QUEUE
+        settled = app.supervisor.run(job_id, document_of(args, kwargs), queue)
         if isinstance(settled, Dropped):
             log.info("job %s: message dropped: %s", job_id, settled.reason)
             raise Ignore

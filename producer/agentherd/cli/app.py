@@ -17,6 +17,7 @@ _COMMANDS = {
     "events": ("events", "Show what happened to a job."),
     "transcript": ("transcript", "Show a job's conversation."),
     "artifacts": ("artifacts", "List, save or print the files a job kept."),
+    "hosts": ("hosts", "Show the live workers and their gates."),
     "doctor": ("doctor", "Check Redis and this host."),
 }
 """Name → module of this package with a function `command`, and the line in the help."""

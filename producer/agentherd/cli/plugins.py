@@ -10,6 +10,7 @@ from agentherd.cli.exits import CommandFailed, ExitCode
 GROUP = "agentherd.commands"
 WORKER_COMMANDS: Mapping[str, str] = {
     "worker": "Run agents from the queue on this host.",
+    "capacity": "Show how many agents this host holds, and why.",
     "demo": "Run real jobs against a simulated model.",
 }
 """What `agentherd-workers` adds; named here so that a lone producer can say how to get it."""

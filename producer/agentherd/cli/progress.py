@@ -17,6 +17,7 @@ WAITING: Mapping[str, str] = {
     JobState.SCHEDULED: "scheduled; waits for its time",
 }
 """Where a job is that no worker has."""
+NOT_SERVED = "no live worker serves its memory class"
 
 _STYLES: Mapping[str, str] = {
     EventKind.THINKING: "dim",

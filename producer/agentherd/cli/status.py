@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from agentherd.cli.progress import WAITING
+from agentherd.cli.progress import NOT_SERVED, WAITING
 from agentherd.cli.screen import note, write_fields, write_json
 from agentherd.cli.session import CommandSession, job_argument, json_option, pass_session
 from agentherd.cli.times import duration, local_time
@@ -13,7 +13,7 @@ from agentherd.layout.records import JobRecord
 # Not `spec`: it holds the job's environment and files.
 _JSON_FIELDS = (
     "job_id", "state", "tenant", "session_id", "queue", "priority", "attempt", "preview", "model",
-    "metadata", "released_at_ms", "started_at_ms", "finished_at_ms", "worker", "turns",
+    "metadata", "served", "released_at_ms", "started_at_ms", "finished_at_ms", "worker", "turns",
 )  # fmt: skip
 
 
@@ -29,7 +29,7 @@ def command(session: CommandSession, job_id: str, as_json: bool) -> None:
         return
     write_fields(_fields(record))
     if waiting := WAITING.get(record.state):
-        note(waiting)
+        note(waiting if record.served is not False else f"{waiting}; {NOT_SERVED}")
 
 
 def _as_json(record: JobRecord) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """`agentherd submit`."""
 
+import warnings
 from typing import Any
 
 import click
@@ -8,10 +9,12 @@ from agentherd.cli.following import follow
 from agentherd.cli.job_options import job_from, job_options
 from agentherd.cli.outcome import exit_by, write_answer, write_summary
 from agentherd.cli.parameters import prompt_from
-from agentherd.cli.progress import WAITING, event_json, write_event
+from agentherd.cli.progress import NOT_SERVED, WAITING, event_json, write_event
 from agentherd.cli.screen import note, write_json
 from agentherd.cli.session import CommandSession, json_option, pass_session
 from agentherd.client.blocking import JobHandle
+from agentherd.errors import ClassNotServed
+from agentherd.layout.keys import QUEUE
 from agentherd.layout.records import JobRecord
 
 
@@ -32,7 +35,9 @@ def command(
 ) -> None:
     """Put a job on the queue and print its id. PROMPT `-` is read from stdin."""
     job = job_from(None if prompt is None else prompt_from(prompt), options)
-    handle = session.herd.submit(job, job_id=job_id)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ClassNotServed)  # told below, from the record
+        handle = session.herd.submit(job, job_id=job_id)
     record = handle.record()
     if as_json:
         write_json(_submitted_json(record, in_stream=follow))
@@ -41,6 +46,8 @@ def command(
     else:
         click.echo(handle.id)
         note(WAITING.get(record.state, f"this job is already {record.state}"))
+    if record.served is False and record.queue != QUEUE:
+        note(f"{NOT_SERVED}; see: agentherd hosts")
     if follow:
         _follow(handle, as_json=as_json)
 

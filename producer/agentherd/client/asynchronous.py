@@ -13,6 +13,7 @@ from agentherd.client.connection import AsyncConnection
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
 from agentherd.contract.events import JobEvent
+from agentherd.contract.hosts import WorkerReport
 from agentherd.contract.job import Job
 from agentherd.contract.listing import JobPage
 from agentherd.contract.results import Artifact, JobResult
@@ -76,6 +77,10 @@ class AsyncHerd:
                 cursor=cursor,
             )
         )
+
+    async def workers(self) -> list[WorkerReport]:
+        """The live workers; see `Herd.workers`."""
+        return await self.connection.run(requests.workers(self.keys))
 
     async def close(self) -> None:
         """Close every connection."""

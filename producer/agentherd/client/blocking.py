@@ -9,6 +9,7 @@ from agentherd.client.connection import Connection
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
 from agentherd.contract.events import JobEvent
+from agentherd.contract.hosts import WorkerReport
 from agentherd.contract.job import Job
 from agentherd.contract.listing import JobPage
 from agentherd.contract.results import Artifact, JobResult
@@ -102,6 +103,10 @@ class Herd:
                 cursor=cursor,
             )
         )
+
+    def workers(self) -> list[WorkerReport]:
+        """The live workers, as they reported themselves in the last seconds."""
+        return self.connection.run(requests.workers(self.keys))
 
     def close(self) -> None:
         """Close every connection."""

@@ -1,24 +1,27 @@
 """What a client asks of Redis, once for both kinds of caller. No I/O of its own."""
 
+import warnings
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from typing import Any
 from uuid import uuid4
 
-from agentherd.contract.job import Job, NewSession, check_job_id
+from agentherd.contract.hosts import WorkerReport
+from agentherd.contract.job import DEFAULT_MEMORY, Job, NewSession, check_job_id
 from agentherd.contract.listing import JobPage
 from agentherd.contract.results import Artifact, JobResult
 from agentherd.contract.states import TERMINAL, JobState
 from agentherd.errors import (
     ArtifactNotFound,
+    ClassNotServed,
     IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     SessionBusy,
 )
-from agentherd.layout import listing, records, transcripts
+from agentherd.layout import hosts, listing, records, transcripts
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Pipeline, Script
 from agentherd.layout.records import Busy, JobRecord, Submission
@@ -85,6 +88,8 @@ def _accepted_id(new: Submission, reply: Any) -> str:
         raise SessionBusy(new.session_id, outcome.owner)
     if outcome.digest != new.digest:
         raise IdempotencyConflict(new.job.idempotency_key or new.job_id, outcome.job_id)
+    if not outcome.served and new.job.memory != DEFAULT_MEMORY:
+        warnings.warn(ClassNotServed(new.job.memory), stacklevel=2)
     return outcome.job_id
 
 
@@ -113,6 +118,8 @@ def record_of(keys: Keys, job_id: str) -> Operation[JobRecord]:
     record = yield from records.read_record(keys, job_id)
     if record is None:
         raise JobNotFound(job_id)
+    if record.state is JobState.QUEUED:
+        return replace(record, served=(yield from hosts.consumed(keys, record.queue)))
     return record
 
 
@@ -178,3 +185,8 @@ def jobs(
             cursor=cursor,
         )
     )
+
+
+def workers(keys: Keys) -> Operation[list[WorkerReport]]:
+    """Every live worker."""
+    return (yield from hosts.live_workers(keys))

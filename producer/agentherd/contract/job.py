@@ -33,6 +33,11 @@ MAX_FILES_BYTES = 8 * MiB
 MAX_JOB_BYTES = 12 * MiB
 """A job once encoded, files included."""
 
+DEFAULT_MEMORY = "default"
+"""The memory class of a job that names none."""
+MEMORY_CLASS = r"[1-9][0-9]{0,2}g"
+"""A larger memory class, as a pattern."""
+
 Tenant = Annotated[
     str,
     matching(r"[a-z0-9][a-z0-9._-]{0,62}", "1-63 lower-case letters, digits, `.`, `_` and `-`"),
@@ -204,8 +209,8 @@ class Job(Contract):
     tenant: Tenant = "default"
     session: Session = NewSession()
     memory: Annotated[
-        str, matching(r"default|[1-9][0-9]{0,2}g", "`default` or whole GiB such as `4g`")
-    ] = "default"
+        str, matching(rf"{DEFAULT_MEMORY}|{MEMORY_CLASS}", "`default` or whole GiB such as `4g`")
+    ] = DEFAULT_MEMORY
     """Memory class: `default`, or a larger ceiling such as `4g`. One queue a class."""
     priority: Annotated[int, Field(ge=0, le=9)] = 3
     """0 runs first. Celery on Redis keeps four steps: 0-2, 3-5, 6-8, 9."""

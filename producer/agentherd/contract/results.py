@@ -58,6 +58,30 @@ class Artifact(Report):
     sha256: str
 
 
+class Resources(Report):
+    """What a job took of its host at most, over all attempts, its tools included.
+
+    Measured a few times a second, so that a short peak may be missed.
+    """
+
+    peak_memory_bytes: int = 0
+    """PSS of its processes, or what its cgroup was charged without reclaimable page cache."""
+    peak_processes: int = 0
+    peak_disk_bytes: int = 0
+    """Of its directory: workspace, temporary files, the CLI's own."""
+    cpu_s: float = 0.0
+    """CPU time, all attempts together."""
+
+    def followed_by(self, later: "Resources") -> "Resources":
+        """Both attempts together: the larger peaks, the sum of CPU time."""
+        return Resources(
+            peak_memory_bytes=max(self.peak_memory_bytes, later.peak_memory_bytes),
+            peak_processes=max(self.peak_processes, later.peak_processes),
+            peak_disk_bytes=max(self.peak_disk_bytes, later.peak_disk_bytes),
+            cpu_s=round(self.cpu_s + later.cpu_s, 2),
+        )
+
+
 class JobResult(Report):
     """How a job ended. Also what `AsyncResult.get()` returns, as a JSON object."""
 
@@ -81,6 +105,7 @@ class JobResult(Report):
     """Turns of all attempts."""
     usage: Usage = Usage()
     """Of all attempts."""
+    resources: Resources = Resources()
     attempts: int = 0
     artifacts: tuple[Artifact, ...] = ()
     permission_denials: tuple[str, ...] = ()

@@ -10,12 +10,16 @@
 | state_index, tenant_index | sorted set | 2 x `retention_s` | all scripts | listing | 0.1 KB |
 | leases | sorted set | while jobs run | claim, renew, finish | worker | 0.1 KB |
 | scheduled | sorted set | while jobs wait for their time | submit, requeue | worker | 0.1 KB |
+| worker | string | 15 s, renewed | worker | listing | - |
+| workers, queue_workers | sorted set | 15 s, renewed | worker | submit, listing | - |
+| peaks | list | `retention_s` after the last end; 2,000 entries | finish | capacity | 0.1 KB |
 | fence_counter | string | for ever: a token must never come twice | claim | claim | - |
 | queue | list | while messages wait; Celery's | submit, Celery | Celery | 1 KB |
 """
 
 from dataclasses import dataclass
 
+from agentherd.contract.job import DEFAULT_MEMORY
 from agentherd.contract.states import JobState
 
 QUEUE = "agents"
@@ -69,6 +73,23 @@ class Keys:
         """Waiting jobs by the time they are due (ms): a sorted set."""
         return f"{self.prefix}:scheduled"
 
+    def worker(self, worker: str) -> str:
+        """A live worker's report: JSON."""
+        return f"{self.prefix}:worker:{worker}"
+
+    @property
+    def workers(self) -> str:
+        """Live workers by the time they count as gone (ms): a sorted set."""
+        return f"{self.prefix}:workers"
+
+    def queue_workers(self, queue: str) -> str:
+        """Those that consume a queue, likewise."""
+        return f"{self.prefix}:workers:{queue}"
+
+    def peaks(self, queue: str) -> str:
+        """What the last ended jobs of a queue took at most, the newest first: a list of JSON."""
+        return f"{self.prefix}:peaks:{queue}"
+
     @property
     def fence_counter(self) -> str:
         """The last fencing token given out: a string."""
@@ -77,7 +98,12 @@ class Keys:
 
 def queue_of(memory: str) -> str:
     """The Celery queue of a memory class."""
-    return QUEUE if memory == "default" else f"{QUEUE}.{memory}"
+    return QUEUE if memory == DEFAULT_MEMORY else f"{QUEUE}.{memory}"
+
+
+def is_job_queue(queue: str) -> bool:
+    """Whether a Celery queue is one of ours."""
+    return queue == QUEUE or queue.startswith(f"{QUEUE}.")
 
 
 def queue_list(queue: str, priority: int) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentherd.contract.events import EventKind
 from agentherd.contract.job import Job
-from agentherd.contract.results import JobResult, Usage
+from agentherd.contract.results import JobResult, Resources, Usage
 from agentherd.contract.states import JobState
 from agentherd.contract.wire import encode_job
 from agentherd.layout.keys import Keys, queue_list, queue_of
@@ -17,6 +17,8 @@ from agentherd.layout.replies import pairs, text
 
 MAX_EVENTS = 10_000
 """Events kept per job; the oldest go first."""
+MAX_PEAKS = 2_000
+"""Ended jobs of a queue whose peaks are kept; see `agentherd capacity --from-history`."""
 DUE_LIMIT = 100
 """Scheduled jobs released per look."""
 
@@ -58,6 +60,8 @@ class Accepted:
     job_id: str
     digest: str
     created: bool
+    served: bool = True
+    """Whether a live worker serves the job's memory class; known where it was created."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,7 @@ def submit(
             "tenant_queued_index": keys.tenant_index(job.tenant, JobState.QUEUED),
             "scheduled_index": keys.state_index(JobState.SCHEDULED),
             "tenant_scheduled_index": keys.tenant_index(job.tenant, JobState.SCHEDULED),
+            "queue_workers": keys.queue_workers(new.queue),
         },
         args={
             "job_id": new.job_id,
@@ -128,8 +133,9 @@ def submitted(new: Submission, reply: Any) -> Accepted | Busy:
     outcome, job_id = text(reply[0]), text(reply[1])
     if outcome == "busy":
         return Busy(owner=job_id)
-    digest = new.digest if outcome == "created" else text(reply[2])
-    return Accepted(job_id=job_id, digest=digest, created=outcome == "created")
+    if outcome == "created":
+        return Accepted(job_id, new.digest, created=True, served=int(reply[2]) > 0)
+    return Accepted(job_id, text(reply[2]), created=False)
 
 
 def prompt_preview(prompt: str, chars: int) -> str:
@@ -161,9 +167,13 @@ class JobRecord:
     fence: int | None
     usage: Usage
     """Of the attempts so far, as last reported."""
+    resources: Resources
+    """Of the attempts before this one."""
     turns: int
     message: str
     result: JobResult | None
+    served: bool | None = None
+    """Of a job that waits in its queue: whether a live worker consumes that; None: not asked."""
 
 
 def record_from(fields: dict[str, str]) -> JobRecord:
@@ -189,6 +199,7 @@ def record_from(fields: dict[str, str]) -> JobRecord:
         worker=fields.get("worker"),
         fence=_number(fields, "fence"),
         usage=Usage.model_validate_json(fields.get("usage") or "{}"),
+        resources=Resources.model_validate_json(fields.get("resources") or "{}"),
         turns=int(fields.get("turns") or 0),
         message=fields.get("message", ""),
         result=None
@@ -324,6 +335,7 @@ def finish(
             "tenant_from_index": keys.tenant_index(record.tenant, record.state),
             "to_index": keys.state_index(result.state),
             "tenant_to_index": keys.tenant_index(record.tenant, result.state),
+            "peaks": keys.peaks(record.queue),
         },
         args={
             "job_id": job_id,
@@ -333,6 +345,8 @@ def finish(
             "result": result.model_dump_json(exclude_defaults=True),
             "event": json.dumps(event),
             "retention_ms": retention_ms,
+            "peak": result.resources.model_dump_json() if result.started_at_ms else "",
+            "max_peaks": MAX_PEAKS,
         },
     )
     return int(reply[1]) if text(reply[0]) == "finished" else None

@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -12,7 +12,6 @@ from claude_agent_sdk.types import SystemPromptFile, SystemPromptPreset
 
 from agentherd.contract.base import MiB
 from agentherd.contract.job import Job, Subagent, SystemPrompt
-from agentherd_workers.processes import MARK
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import Workspace
 
@@ -42,8 +41,6 @@ class AttemptPlan:
     """`session_id` is a copy of `resume`."""
     max_turns: int
     max_budget_usd: float
-    mark: str
-    """Carried by every process of the job; see processes.py."""
 
 
 def build_options(
@@ -52,11 +49,16 @@ def build_options(
     settings: WorkerSettings,
     *,
     launcher: Path,
-    cli: Path,
+    launch: Mapping[str, str],
     store: SessionStore,
     on_stderr: Callable[[str], None],
 ) -> ClaudeAgentOptions:
-    """The SDK's options for one attempt; writes the files they point to into `config/`."""
+    """The SDK's options for one attempt; writes the files they point to into `config/`.
+
+    Args:
+        launcher: what the SDK starts in place of the CLI.
+        launch: what the launcher is told; see launcher.py.
+    """
     job = plan.job
     chosen: dict[str, Any] = {}
     extra_args: dict[str, str | None] = {}
@@ -71,7 +73,7 @@ def build_options(
     return ClaudeAgentOptions(
         cli_path=launcher,
         cwd=workspace.cwd,
-        env=agent_environment(plan, workspace, settings, cli),
+        env=agent_environment(plan, workspace, settings, launch),
         model=job.model or settings.model,
         fallback_model=job.fallback_model,
         effort=job.effort,
@@ -97,7 +99,7 @@ def build_options(
 
 
 def agent_environment(
-    plan: AttemptPlan, workspace: Workspace, settings: WorkerSettings, cli: Path
+    plan: AttemptPlan, workspace: Workspace, settings: WorkerSettings, launch: Mapping[str, str]
 ) -> dict[str, str]:
     """Everything the agent may see, and the launcher's instructions."""
     environment = dict(SWITCHES)
@@ -112,18 +114,13 @@ def agent_environment(
         "TMPDIR": str(workspace.tmp),
         "CLAUDE_CONFIG_DIR": str(workspace.config),
         "CLAUDE_CODE_TMPDIR": str(workspace.tmp),
-        MARK: plan.mark,
     }
     key = settings.api_key()
     if key is not None:
         environment["ANTHROPIC_API_KEY"] = key.get_secret_value()
     if settings.model_base_url is not None:
         environment["ANTHROPIC_BASE_URL"] = settings.model_base_url
-    return environment | {
-        "AGENTHERD_KEEP": ",".join(environment),
-        "AGENTHERD_PARENT_PID": str(os.getpid()),
-        "AGENTHERD_CLI": str(cli),
-    }
+    return {**environment, **launch, "AGENTHERD_KEEP": ",".join(environment)}
 
 
 def _system_prompt(

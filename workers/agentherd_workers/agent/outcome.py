@@ -21,6 +21,13 @@ class Stop(StrEnum):
     IDLE = "idle"
     LEASE_LOST = "lease_lost"
     DRAINED = "drained"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    TOO_MANY_PROCESSES = "too_many_processes"
+
+
+AT_ONCE = frozenset({Stop.LEASE_LOST, Stop.OUT_OF_MEMORY, Stop.DISK_FULL, Stop.TOO_MANY_PROCESSES})
+"""Stops that grant the agent no time: it must not write, or grow, any more."""
 
 
 class Ending(StrEnum):
@@ -59,6 +66,8 @@ class Observed:
     """All that is known about a run once it is over."""
 
     stop: Stop | None = None
+    stop_detail: str = ""
+    """What made us stop, with the numbers."""
     result: CliResult | None = None
     ending: Ending | None = None
     exit_code: int | None = None
@@ -95,6 +104,17 @@ _OUR_STOPS = {
     ),
     Stop.LEASE_LOST: (JobState.FAILED, FailureKind.LOST, "another worker owns the job"),
     Stop.DRAINED: (JobState.FAILED, FailureKind.LOST, "the worker is shutting down"),
+    Stop.OUT_OF_MEMORY: (
+        JobState.FAILED,
+        FailureKind.OUT_OF_MEMORY,
+        "over its memory ceiling; a larger memory class may hold it",
+    ),
+    Stop.DISK_FULL: (JobState.FAILED, FailureKind.DISK_FULL, "over its disk ceiling"),
+    Stop.TOO_MANY_PROCESSES: (
+        JobState.FAILED,
+        FailureKind.TOO_MANY_PROCESSES,
+        "over its ceiling of processes",
+    ),
 }
 _KINDS_BY_SUBTYPE = {
     "error_max_turns": FailureKind.MAX_TURNS,
@@ -130,7 +150,8 @@ def verdict(seen: Observed) -> Verdict:
     """What the run means for the job."""
     if seen.stop is not None and not _succeeded(seen):
         state, kind, message = _OUR_STOPS[seen.stop]
-        return Verdict(state, _failure(kind, message))
+        detail = f": {seen.stop_detail}" if seen.stop_detail else ""
+        return Verdict(state, _failure(kind, message + detail))
     if seen.result is not None:
         return _by_result(seen, seen.result)
     return Verdict(JobState.FAILED, _by_ending(seen))

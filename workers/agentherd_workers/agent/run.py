@@ -27,7 +27,8 @@ from claude_agent_sdk.types import MirrorErrorMessage
 from agentherd.contract.results import Usage
 from agentherd_workers import processes
 from agentherd_workers.agent.messages import Event, events_of, ready_event
-from agentherd_workers.agent.outcome import CliResult, Ending, Observed, Stop
+from agentherd_workers.agent.outcome import AT_ONCE, CliResult, Ending, Observed, Stop
+from agentherd_workers.confinement import Confinement
 
 INTERRUPT_S = 3.0
 """How long an interrupted agent may take to end its turn."""
@@ -57,7 +58,7 @@ class AgentRun:
         self,
         options: ClaudeAgentOptions,
         *,
-        mark: str,
+        confinement: Confinement,
         prompt: str,
         idle_timeout_s: float,
         wants_output: bool,
@@ -66,7 +67,7 @@ class AgentRun:
         stderr: deque[str],
     ) -> None:
         self._options = options
-        self._mark = mark
+        self._confinement = confinement
         self._prompt = prompt
         self._idle_timeout_s = idle_timeout_s
         self._wants_output = wants_output
@@ -76,6 +77,7 @@ class AgentRun:
         self._client: ClaudeSDKClient | None = None
         self._cli_pid: int | None = None
         self._stop: Stop | None = None
+        self._stop_detail = ""
         self._stopping: asyncio.Task[None] | None = None
         self._last_message_s = time.monotonic()
         self._seen: dict[str, Any] = {}
@@ -97,6 +99,7 @@ class AgentRun:
             await self._leave()
         self._notes.observed = Observed(
             stop=self._stop,
+            stop_detail=self._stop_detail,
             stderr="\n".join(self._stderr),
             wants_output=self._wants_output,
             now_s=time.time(),
@@ -104,16 +107,17 @@ class AgentRun:
         )
         return self._notes
 
-    def stop(self, reason: Stop) -> None:
+    def stop(self, reason: Stop, detail: str = "") -> None:
         """End the run soon; the first reason stays. Call from the run's event loop."""
         if self._stop is None and not self._over.is_set():
             self._stop = reason
+            self._stop_detail = detail
             self._stopping = asyncio.create_task(self._end(reason))
 
     async def _converse(self) -> None:
         self._client = ClaudeSDKClient(self._options)
         await self._client.connect()
-        self._cli_pid = await asyncio.to_thread(processes.child_with, self._mark)
+        self._cli_pid = await asyncio.to_thread(self._confinement.child)
         spawned_at_ms = processes.started_at_ms(self._cli_pid)
         spawned_after_ms = max(0, spawned_at_ms - self._released_at_ms) if spawned_at_ms else 0
         if self._stop is not None:
@@ -123,6 +127,8 @@ class AgentRun:
             self._last_message_s = time.monotonic()
             self._note(message, spawned_after_ms)
             if isinstance(message, ResultMessage):
+                # The last look at what it takes, while it is there.
+                await asyncio.to_thread(self._confinement.sample)
                 return
 
     def _note(self, message: Message, spawned_after_ms: int) -> None:
@@ -159,11 +165,11 @@ class AgentRun:
                 await asyncio.wait_for(self._over.wait(), wait_s)
 
     async def _end(self, reason: Stop) -> None:
-        """Interrupt, then SIGTERM, then kill; at once where someone else owns the job."""
-        if reason is not Stop.LEASE_LOST:
+        """Interrupt, then SIGTERM, then kill; at once where that would do harm."""
+        if reason not in AT_ONCE:
             if await self._interrupted():
                 return
-            await asyncio.to_thread(processes.terminate, self._mark)
+            await asyncio.to_thread(self._confinement.terminate)
             if await self._ends_within(TERMINATE_S):
                 return
         await self._kill()
@@ -192,7 +198,7 @@ class AgentRun:
         await self._kill()
 
     async def _kill(self) -> None:
-        await asyncio.to_thread(processes.kill_all, self._mark, keep_for_parent=self._cli_pid)
+        await asyncio.to_thread(self._confinement.kill, keep_for_parent=self._cli_pid)
 
 
 def stderr_tail() -> deque[str]:

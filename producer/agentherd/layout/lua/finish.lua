@@ -9,6 +9,7 @@
 -- KEYS[8] tenant_from_index: the tenant's
 -- KEYS[9] to_index: jobs in the state reached
 -- KEYS[10] tenant_to_index: the tenant's
+-- KEYS[11] peaks: what the last ended jobs of the queue took, the newest first
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fence: the caller's token; empty for a job that is not running
 -- ARGV[3] from_state: the state it must be in
@@ -16,6 +17,8 @@
 -- ARGV[5] result: the JobResult as JSON, without its time of end
 -- ARGV[6] event: data of the `ended` event as JSON
 -- ARGV[7] retention_ms: how long the record is kept (ms)
+-- ARGV[8] peak: what it took, as JSON; empty for a job that never ran
+-- ARGV[9] max_peaks: how many peaks are kept (count)
 -- Reply: {"finished", result} | {"stale", state or ""}
 local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt')
 if held[1] ~= ARGV[3] or (ARGV[2] ~= '' and held[2] ~= ARGV[2]) then
@@ -44,5 +47,10 @@ for _, index in ipairs({KEYS[9], KEYS[10]}) do
 end
 for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do
   redis.call('PEXPIRE', key, retention_ms)
+end
+if ARGV[8] ~= '' then
+  redis.call('LPUSH', KEYS[11], ARGV[8])
+  redis.call('LTRIM', KEYS[11], 0, ARGV[9] - 1)
+  redis.call('PEXPIRE', KEYS[11], retention_ms)
 end
 return {'finished', now_ms}

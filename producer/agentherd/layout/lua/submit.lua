@@ -9,6 +9,7 @@
 -- KEYS[8] tenant_queued_index: the tenant's
 -- KEYS[9] scheduled_index: jobs scheduled, by time of submit
 -- KEYS[10] tenant_scheduled_index: the tenant's
+-- KEYS[11] queue_workers: live workers that consume its queue by the time they are gone (ms)
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fields: JSON object, the record's fields that don't depend on time
 -- ARGV[3] digest: of the job's content
@@ -18,7 +19,7 @@
 -- ARGV[7] idempotency_ttl_ms: how long the key is remembered (ms), 0 for no key
 -- ARGV[8] owns_session: 1 to take the session, 0 for a job that will only be ended
 -- ARGV[9] publish: 1 to queue the message, 0 where the caller already has one
--- Reply: {"created", job_id, state} | {"exists", job_id, digest} | {"busy", job_id of the owner}
+-- Reply: {"created", job_id, workers that serve it (count)} | {"exists", job_id, digest} | {"busy", job_id of the owner}
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
@@ -82,4 +83,4 @@ else
 end
 redis.call('XADD', KEYS[4], '*', 'kind', 'submitted', 'attempt', 0,
   'data', cjson.encode({state = state, session_id = redis.call('HGET', KEYS[1], 'session_id')}))
-return {'created', job_id, state}
+return {'created', job_id, redis.call('ZCOUNT', KEYS[11], string.format('%.0f', now_ms), '+inf')}

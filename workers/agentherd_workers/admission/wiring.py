@@ -1,0 +1,45 @@
+"""The admission of this host, made from its settings."""
+
+from agentherd.contract.job import DEFAULT_MEMORY
+from agentherd.layout.keys import queue_of
+from agentherd_workers.admission.capacity import Capacity
+from agentherd_workers.admission.gate import Gate, Limits
+from agentherd_workers.admission.ledger import Ledger
+from agentherd_workers.admission.memory import HostMemory
+from agentherd_workers.settings import WorkerSettings
+
+
+def capacity_of(settings: WorkerSettings, memory: HostMemory) -> Capacity:
+    """What this host holds."""
+    return Capacity(
+        host_ram=memory.limit(),
+        overhead_bytes=settings.overhead_bytes,
+        ceilings={DEFAULT_MEMORY: settings.session_ceiling_bytes, **settings.memory_classes},
+    )
+
+
+def slots_of(settings: WorkerSettings, capacity: Capacity) -> int:
+    """Jobs at once in this worker: as told, or as many as fit."""
+    return settings.concurrency or max(1, capacity.slots)
+
+
+def make_gate(settings: WorkerSettings, capacity: Capacity, memory: HostMemory) -> Gate:
+    """The gate of this worker process; the host's workers share one book.
+
+    Raises:
+        NoCapacity: not one agent fits.
+        OSError: the book can't be kept.
+    """
+    capacity.check()
+    return Gate(
+        Limits(
+            budget_bytes=capacity.budget_bytes,
+            slots=slots_of(settings, capacity),
+            min_free_disk_bytes=settings.job_disk_bytes,
+            max_pressure_percent=settings.max_pressure_percent,
+        ),
+        {queue_of(name): size for name, size in capacity.served.items()},
+        Ledger(settings.workspace_root / "ledger"),
+        memory,
+        settings.workspace_root,
+    )
