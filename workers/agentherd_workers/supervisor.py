@@ -27,7 +27,7 @@ from agentherd.contract.hosts import WorkerReport
 from agentherd.layout import hosts, queues, records
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import run_async
-from agentherd_workers import processes
+from agentherd_workers import metrics, processes
 from agentherd_workers.admission.capacity import NoCapacity
 from agentherd_workers.admission.gate import Gate
 from agentherd_workers.admission.memory import HostMemory
@@ -126,6 +126,7 @@ class Supervisor:
             )
         )
         self._guardian.start()
+        metrics.observe(self.report)
         self._thread.start()
         duties = (
             self._release_scheduled,

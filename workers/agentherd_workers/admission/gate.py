@@ -247,8 +247,9 @@ class Gate:
         if available_bytes - others.growth_bytes < ceiling_bytes:
             return Refusal(
                 GateReason.MEMORY,
-                f"{size_text(available_bytes)} are available, sessions may still grow into"
-                f" {size_text(others.growth_bytes)} of them; one more needs {size_text(ceiling_bytes)}",
+                f"{size_text(available_bytes)} are available, of which sessions may still grow"
+                f" into {size_text(others.growth_bytes)};"
+                f" one more needs {size_text(ceiling_bytes)}",
             )
         pressure = self._memory.pressure()
         if pressure is not None and pressure.some_percent > self.limits.max_pressure_percent:

@@ -105,10 +105,14 @@ class JobMeter:
                 f"{size_text(self._memory_bytes)} of memory, its tools included;"
                 f" the ceiling is {size_text(ceiling.memory_bytes)}",
             )
-        if processes > ceiling.processes or (self.cgroup and self.cgroup.forks_refused()):
+        if self.cgroup is not None and self.cgroup.forks_refused():
             return Excess(
                 Exceeded.PROCESSES,
-                f"{processes} processes; the ceiling is {ceiling.processes}",
+                f"the kernel refused more than {ceiling.processes} processes and threads",
+            )
+        if processes > ceiling.processes:
+            return Excess(
+                Exceeded.PROCESSES, f"{processes} processes; the ceiling is {ceiling.processes}"
             )
         if disk_bytes > ceiling.disk_bytes:
             return Excess(

@@ -1,0 +1,46 @@
+"""This worker as OpenTelemetry metrics. Without an SDK in the process they cost nothing.
+
+| metric | unit | attributes |
+|---|---|---|
+| agentherd.gate.open | 1: it takes jobs, 0: it does not | reason |
+| agentherd.gate.headroom | By, RAM for further sessions | |
+| agentherd.gate.booked | By, ceilings of all sessions of the host | |
+| agentherd.sessions | running in this worker | |
+| agentherd.slots | jobs at once in this worker | |
+"""
+
+from collections.abc import Callable, Iterable
+
+from opentelemetry.metrics import CallbackOptions, Observation, get_meter
+
+from agentherd import __version__
+from agentherd.contract.hosts import WorkerReport
+
+Read = Callable[[WorkerReport], int]
+
+
+def observe(report: Callable[[], WorkerReport]) -> None:
+    """Let every collection read the worker's report."""
+    meter = get_meter("agentherd", __version__)
+
+    def gauge(name: str, unit: str, description: str, read: Read) -> None:
+        def collect(_options: CallbackOptions) -> Iterable[Observation]:
+            yield Observation(read(report()))
+
+        meter.create_observable_gauge(name, [collect], unit, description)
+
+    def gate_open(_options: CallbackOptions) -> Iterable[Observation]:
+        gate = report().gate
+        yield Observation(int(gate.open), {"reason": gate.reason or "none"})
+
+    meter.create_observable_gauge("agentherd.gate.open", [gate_open], "1", "Whether it takes jobs")
+    gauge(
+        "agentherd.gate.headroom", "By", "RAM for further sessions",
+        lambda worker: worker.gate.headroom_bytes,
+    )  # fmt: skip
+    gauge(
+        "agentherd.gate.booked", "By", "Ceilings of all sessions of the host",
+        lambda worker: worker.gate.booked_bytes,
+    )  # fmt: skip
+    gauge("agentherd.sessions", "{session}", "Running here", lambda worker: worker.running)
+    gauge("agentherd.slots", "{slot}", "Jobs at once here", lambda worker: worker.slots)
