@@ -51,7 +51,7 @@ class WorkerSettings(HerdSettings):
     """RAM left for the system and the workers."""
     job_disk_bytes: Annotated[ByteSize, at_least(64 * MiB)] = ByteSize(5 * GiB)
     """Disk that one job's directory may take."""
-    job_processes: Annotated[int, Field(ge=64, le=100_000)] = 512
+    job_processes: Annotated[int, Field(ge=64, le=100_000)] = 1024
     """Processes that one job may have; where a cgroup counts them, threads count too."""
     max_pressure_percent: Annotated[float, Field(gt=0, le=100)] = 20.0
     """No job is taken while tasks wait for memory more than this (PSI, `some avg10`)."""

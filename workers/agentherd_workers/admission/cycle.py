@@ -7,7 +7,6 @@ is patched, and the reply of a BRPOP that was sent is always read.
 """
 
 from collections.abc import Iterable
-
 from typing import TYPE_CHECKING, cast
 
 from celery import current_app
