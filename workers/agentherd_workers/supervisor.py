@@ -37,6 +37,7 @@ from agentherd_workers.agent.outcome import Stop
 from agentherd_workers.attempt import STOP_FOR, Attempt, Host
 from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
 from agentherd_workers.ceilings.meter import Excess
+from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
 from agentherd_workers.guardian import Guardian
 from agentherd_workers.intake import Dropped, Intake, Settled
@@ -97,6 +98,8 @@ class Supervisor:
         Raises:
             HostNotReady: it can't run agents; says what to change.
         """
+        conceal_settings()
+        forbid_inspection()
         try:
             cli = find_cli(self.settings.cli_path)
             make_root(self.settings.workspace_root)
