@@ -36,7 +36,8 @@ def _own_paths(root: Path) -> Iterator[tuple[str, str]]:
     except OSError:
         return
     for line in lines:
-        _, controllers, path = line.split(":", 2)
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
         for controller in controllers.split(","):
             yield controller, path
 
@@ -49,8 +50,9 @@ def _mounts(root: Path) -> Iterator[tuple[str, str, str, list[str]]]:
         return
     for line in lines:
         left, _, right = line.partition(" - ")
-        fields, (kind, _source, options) = left.split(), right.split(maxsplit=2)
-        yield _unescaped(fields[4]), _unescaped(fields[3]), kind, options.split(",")
+        fields, more = left.split(" "), right.split(" ")  # a source may be empty
+        if len(fields) > 4 and len(more) > 2:
+            yield _unescaped(fields[4]), _unescaped(fields[3]), more[0], more[2].split(",")
 
 
 def _unescaped(path: str) -> str:

@@ -10,7 +10,7 @@ from agentherd.contract.base import ModelName, matching
 from agentherd.contract.job import MEMORY_CLASS
 from agentherd.settings import HerdSettings
 from agentherd_workers.isolation import IsolationChoice
-from agentherd_workers.sizes import GiB, MiB, Size, at_least
+from agentherd_workers.sizes import Bytes, GiB, MiB, at_least
 
 
 def _absolute(path: Path) -> Path:
@@ -40,21 +40,24 @@ class WorkerSettings(HerdSettings):
     """Where jobs' throwaway directories are made. The same path on every host of a fleet."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Agents at once in this worker; None: what the host's RAM holds."""
-    session_ceiling_bytes: Annotated[ByteSize, at_least(128 * MiB)] = ByteSize(GiB)
+    session_ceiling_bytes: Annotated[Bytes, at_least(128 * MiB)] = ByteSize(GiB)
     """RAM one agent may take, its tools included. Sizes may be written `1536MiB`, `2GiB`."""
     memory_classes: dict[
         Annotated[str, matching(MEMORY_CLASS, "whole GiB such as `4g`")],
-        Annotated[ByteSize, at_least(128 * MiB)],
+        Annotated[Bytes, at_least(128 * MiB)],
     ] = {name: ByteSize(size * GiB) for name, size in (("2g", 2), ("4g", 4), ("8g", 8))}
     """Ceilings of the larger memory classes. A class that can't fit this host is not served."""
-    overhead_bytes: Size = ByteSize(GiB)
+    overhead_bytes: Bytes = ByteSize(GiB)
     """RAM left for the system and the workers."""
-    job_disk_bytes: Annotated[ByteSize, at_least(64 * MiB)] = ByteSize(5 * GiB)
+    job_disk_bytes: Annotated[Bytes, at_least(64 * MiB)] = ByteSize(5 * GiB)
     """Disk that one job's directory may take."""
     job_processes: Annotated[int, Field(ge=64, le=100_000)] = 1024
     """Processes that one job may have; where a cgroup counts them, threads count too."""
     max_pressure_percent: Annotated[float, Field(gt=0, le=100)] = 20.0
     """No job is taken while tasks wait for memory more than this (PSI, `some avg10`)."""
+    class_patience_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 10.0
+    """How long a waiting job of a larger memory class is overtaken by smaller ones that fit.
+    Then what becomes free is kept for it."""
 
     isolation: IsolationChoice = "auto"
     """`process` or `bubblewrap`; `auto` takes the strongest that runs here."""

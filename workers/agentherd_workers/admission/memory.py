@@ -49,15 +49,16 @@ class _Level:
     reclaimable: str
     """The line of memory.stat that counts page cache which is free for the taking."""
 
-    def limit_bytes(self) -> int | None:
-        """The smallest limit it sets; None: none."""
-        found = [number_in(self.directory / name) for name in self.limits]
-        return min((size for size in found if size is not None), default=None)
+    def limit(self) -> tuple[int, Path] | None:
+        """The smallest limit it sets, and the file that says so; None: none."""
+        files = [self.directory / name for name in self.limits]
+        found = [(size, file) for file in files if (size := number_in(file)) is not None]
+        return min(found, default=None)
 
     def available_bytes(self, total_bytes: int) -> int | None:
         """What is left under its limit; None: it sets none below `total_bytes`."""
-        limit = self.limit_bytes()
-        if limit is None or limit >= total_bytes:
+        limit, _file = self.limit() or (total_bytes, None)
+        if limit >= total_bytes:
             return None
         usage = number_in(self.directory / self.usage) or 0
         cache = numbers_in(self.directory / "memory.stat").get(self.reclaimable, 0)
@@ -76,10 +77,10 @@ class HostMemory:
         total_bytes = numbers_in(self._root / _MEMINFO)["MemTotal:"] * KiB
         limits = [MemoryLimit(total_bytes, "MemTotal of /proc/meminfo")]
         for level in self._levels:
-            size_bytes = level.limit_bytes()
-            if size_bytes is not None:
-                where = "/" / level.directory.relative_to(self._root)
-                limits.append(MemoryLimit(size_bytes, str(where / level.limits[0])))
+            found = level.limit()
+            if found is not None:
+                size_bytes, file = found
+                limits.append(MemoryLimit(size_bytes, str("/" / file.relative_to(self._root))))
         return min(limits, key=lambda limit: limit.size_bytes)
 
     def available_bytes(self) -> int:
@@ -95,7 +96,7 @@ class HostMemory:
             lines = (self._root / _PRESSURE).read_text().splitlines()
         except OSError:
             return None
-        averages = {line.split()[0]: line for line in lines}
+        averages = {line.partition(" ")[0]: line for line in lines}
         some, full = (_avg10(averages.get(kind, "")) for kind in ("some", "full"))
         return Pressure(some, full)
 
