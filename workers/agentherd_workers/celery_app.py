@@ -54,9 +54,9 @@ def create_app(settings: WorkerSettings) -> HerdApp:
         # A message is acknowledged when its job has ended or been given back.
         task_acks_late=True,
         task_acks_on_failure_or_timeout=True,
-        # A worker holds no message that it does not run: the next host may have room.
-        worker_prefetch_multiplier=1,
-        worker_disable_prefetch=True,
+        # A worker holds no message that it does not run: the gate asks for one at a time. Celery
+        # itself must not count (0): it would stop reading a reply that may hold a message.
+        worker_prefetch_multiplier=0,
         worker_pool="agentherd_workers.pool:AgentPool",
         worker_concurrency=slots_of(settings, capacity),
         task_queues=[_queue(queue_of(memory)) for memory in capacity.served],

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool  # type: ignore[attr-defined]
 
 from agentherd_workers.supervisor import HostNotReady, reservation
+from agentherd_workers.task import queue_of_request
 
 if TYPE_CHECKING:
     from agentherd_workers.celery_app import HerdApp
@@ -31,7 +33,7 @@ class AgentPool(TaskPool):
     def on_start(self) -> None:
         """Make the host ready before the first message is taken."""
         try:
-            self.app.supervisor.start()
+            self.app.supervisor.start(self.limit)
         except HostNotReady as error:
             raise SystemExit(f"agentherd worker: this host can't run agents: {error}") from error
 
@@ -54,23 +56,32 @@ class AgentPool(TaskPool):
         accept_callback: Callable[..., Any] | None = None,
         **_: Any,
     ) -> ApplyResult:
-        """Run a task in a thread, under a ticket that Celery takes for a process id."""
+        """Run a task in a thread, now or when there is room for it.
+
+        It runs under a ticket that Celery takes for a process id.
+        """
         ticket = next(self._tickets)
-        self._jobs[ticket] = str((args or ("", ""))[1])  # Celery's tracer: (name, id, ...)
-        booked = self.app.supervisor.gate.take()
-        context = copy_context()
-        context.run(reservation.set, booked)
-        future = self.executor.submit(  # type: ignore[attr-defined] # not in celery-types
-            context.run, apply_target, target, args, kwargs, callback, accept_callback, ticket
-        )
+        _name, job_id, request, *_more = args or ("", "", {})  # as Celery's tracer takes them
+        gate = self.app.supervisor.gate
+        ended: Future[None] = Future()
 
-        def done(_future: object) -> None:
-            self._jobs.pop(ticket, None)
-            if booked is not None:  # also where Celery never came to call the task
-                self.app.supervisor.gate.release(booked)
+        def start(booked: str) -> None:
+            context = copy_context()
+            context.run(reservation.set, booked)
+            self._jobs[ticket] = str(job_id)
+            running = self.executor.submit(  # type: ignore[attr-defined] # not in celery-types
+                context.run, apply_target, target, args, kwargs, callback, accept_callback, ticket
+            )
 
-        future.add_done_callback(done)
-        return ApplyResult(future)
+            def done(_running: object) -> None:
+                self._jobs.pop(ticket, None)
+                gate.release(booked)
+                ended.set_result(None)
+
+            running.add_done_callback(done)
+
+        gate.admit(queue_of_request(request), start)
+        return ApplyResult(ended)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
         """Cancel the agent of one job: `revoke(terminate=True)`, Flower's Terminate."""

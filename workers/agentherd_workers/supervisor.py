@@ -59,12 +59,11 @@ MEASURE_EVERY_S = 0.25
 """How often what jobs take is measured."""
 LOOK_EVERY_S = 0.5
 """How often queues of larger memory classes are looked at."""
-ADMIT_RETRY_S = 0.1
 SOCKET_TIMEOUT_S = 5.0
 
 
-reservation: ContextVar[str | None] = ContextVar("reservation", default=None)
-"""Of the message that this thread handles, where RAM was booked before it came."""
+reservation: ContextVar[str] = ContextVar("reservation")
+"""The RAM that is booked for the job which this thread handles."""
 
 
 class HostNotReady(RuntimeError):
@@ -92,8 +91,8 @@ class Supervisor:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def start(self) -> None:
-        """Make this host ready.
+    def start(self, slots: int) -> None:
+        """Make this host ready for so many jobs at once.
 
         Raises:
             HostNotReady: it can't run agents; says what to change.
@@ -110,7 +109,7 @@ class Supervisor:
             memory = HostMemory()
             capacity = capacity_of(self.settings, memory)
             self._capacity = {name: capacity.agents(name) for name in capacity.served}
-            self._gate = make_gate(self.settings, capacity, memory)
+            self._gate = make_gate(self.settings, capacity, memory, slots)
             means = self._means(cli)
         except (OSError, NoCapacity, IsolationUnavailable, CgroupsUnavailable) as error:
             raise HostNotReady(str(error)) from error
@@ -154,7 +153,7 @@ class Supervisor:
             document: the job as a plain Celery client sent it, or None: it is in the record.
             queue: the Celery queue that its message came from.
         """
-        return self._call(self._admitted(job_id, document, queue, reservation.get()))
+        return self._call(self._run(job_id, document, queue, reservation.get()))
 
     def cancel(self, job_id: str) -> bool:
         """End a job that runs here, soon; False: it does not."""
@@ -209,21 +208,6 @@ class Supervisor:
         if self._intake is None:
             raise HostNotReady("the supervisor was not started")
         return self._intake
-
-    async def _admitted(
-        self, job_id: str, document: Any, queue: str, booked: str | None
-    ) -> Settled | Dropped:
-        """Run a job for which RAM is booked, now if it was not before its message came."""
-        while booked is None:
-            booked = self.gate.reserve(queue)
-            if booked is None:
-                if self._draining:
-                    return Dropped("the worker is shutting down")
-                await asyncio.sleep(ADMIT_RETRY_S)
-        try:
-            return await self._run(job_id, document, queue, booked)
-        finally:
-            self.gate.release(booked)
 
     async def _run(self, job_id: str, document: Any, queue: str, booked: str) -> Settled | Dropped:
         opened = await self._accepts.open(job_id, document, queue)

@@ -1,5 +1,6 @@
 """The Celery task: a thin skin over the supervisor."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from celery import Task
@@ -35,12 +36,17 @@ def register(app: "HerdApp") -> None:
             Ignore: this message is not the one that runs the job.
         """
         job_id = self.request.id or ""
-        queue = (self.request.delivery_info or {}).get("routing_key") or QUEUE
+        queue = queue_of_request({"delivery_info": self.request.delivery_info})
         settled = app.supervisor.run(job_id, document_of(args, kwargs), queue)
         if isinstance(settled, Dropped):
             log.info("job %s: message dropped: %s", job_id, settled.reason)
             raise Ignore
         return _for_celery(self, settled.result)
+
+
+def queue_of_request(request: Mapping[str, Any]) -> str:
+    """The Celery queue that a task's message came from."""
+    return str((request.get("delivery_info") or {}).get("routing_key") or QUEUE)
 
 
 def document_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

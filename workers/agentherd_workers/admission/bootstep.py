@@ -1,5 +1,7 @@
 """The Celery side of the gate: keeps the event loop turning, and shows the gate's state."""
 
+import queue
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from celery import bootsteps
@@ -20,24 +22,29 @@ class GateStep(bootsteps.StartStopStep):
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         """Make the loop turn now and then, and at once when something was given back.
 
-        Each turn offers the queues anew (kombu's on_poll_start).
+        After each turn the queues are offered anew (kombu's on_poll_start).
         """
-        hub.call_repeatedly(TICK_S, _turn)
-        _gate(consumer).wake = lambda: hub.call_soon(_turn)
+        gate = _gate(consumer)
+        hub.call_repeatedly(TICK_S, gate.turn)
+        gate.wake = lambda: hub.call_soon(gate.turn)
 
     def info(self, consumer: Any) -> dict[str, Any]:  # type: ignore[override] # celery-types
         """What `celery inspect stats` shows."""
         return {"gate": _gate(consumer).report().model_dump(mode="json")}
 
-    def shutdown(self, consumer: Any) -> None:
-        """The worker ends: book nothing more."""
+    def close(self, consumer: Any) -> None:
+        """The worker ends: book nothing more, and put back what a last BRPOP pops.
+
+        Nobody would read its reply until the jobs that run have ended, which takes hours.
+        """
         _gate(consumer).stop()
+        with suppress(queue.Empty, *consumer.connection_errors):
+            consumer.task_consumer.cancel()  # what comes now has no taker, and goes back
+            channel = consumer.task_consumer.channel
+            if channel._in_poll:
+                channel._brpop_read()
 
 
 def _gate(consumer: Any) -> "Gate":
     gate: Gate = consumer.app.supervisor.gate
     return gate
-
-
-def _turn() -> None:
-    """Nothing: that the loop turns is all."""

@@ -3,11 +3,15 @@
 RAM is booked *before* the message is asked for. A BRPOP on the wire may already hold a popped
 message, so it counts as a session of its own; its reservation goes over to the job that it
 brings. No reply is ever left unread, and no admission can exceed the host's budget.
+
+A larger class may be overtaken by smaller jobs while it does not fit, but not for ever: after
+`patience_s` what becomes free is kept for it.
 """
 
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -52,6 +56,9 @@ class Refusal:
     """The numbers, for a person."""
 
 
+_STOPPING = Refusal(GateReason.STOPPING, "the worker is shutting down")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Limits:
     """What the gate goes by."""
@@ -63,6 +70,8 @@ class Limits:
     min_free_disk_bytes: int
     max_pressure_percent: float
     """Of PSI's `some avg10`."""
+    patience_s: float
+    """How long smaller jobs may overtake a larger class that waits."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +91,13 @@ def free_disk_bytes(path: Path) -> int:
     return status.f_bavail * status.f_frsize
 
 
+Start = Callable[[str], None]
+"""Starts a job under the reservation of this name."""
+
+
 class Gate:
-    """One worker's gate. `offer`, `arrived` and `take` belong to Celery's main thread."""
+    """One worker's gate. `release`, `measure`, `note_waiting` and `report` may be called from
+    any thread; the rest belongs to Celery's main thread."""
 
     def __init__(
         self,
@@ -104,7 +118,12 @@ class Gate:
         self._free_disk = free_disk
         self._lock = threading.Lock()
         self._tickets = 0
-        self._waiting: frozenset[str] = frozenset()
+        self._waiting: dict[str, float] = {}
+        """Queues that hold messages, by the time since which none of theirs came here."""
+        self._last_queue: str | None = None
+        self._arrived_queue: str | None = None
+        self._line: deque[tuple[str, Start]] = deque()
+        """Jobs whose message came without a reservation, by their queue."""
         self._stopping = False
         self._checked_s = float("-inf")
         self._state = GateState(False, None, "not asked yet", time.time())
@@ -118,7 +137,9 @@ class Gate:
 
     def note_waiting(self, queues: frozenset[str]) -> None:
         """Say which queues hold messages; matters for those with more than the least ceiling."""
-        self._waiting = queues
+        now_s = time.monotonic()
+        with self._lock:
+            self._waiting = {queue: self._waiting.get(queue, now_s) for queue in queues}
 
     def offer(self, queues: Sequence[str]) -> list[str]:
         """The queues to ask for a message now, RAM being booked for it; none: don't ask.
@@ -131,7 +152,11 @@ class Gate:
                 return []
             # What the last message booked and no job took: it was no job.
             self._ledger.release(_ARRIVED)
-            return self._admitted(ours)
+            if self._line:
+                self._ledger.release(_POLL)
+        self.turn()
+        with self._lock:
+            return [] if self._line else self._admitted(ours)
 
     def arrived(self, queue: str) -> None:
         """A message was popped from `queue`: its reservation is the poll's."""
@@ -139,22 +164,36 @@ class Gate:
             # None is left after `stop`: the job then books for itself, or is given back.
             if queue in self.ceilings and _POLL in self._ledger.names():
                 self._ledger.rename(_POLL, _ARRIVED, self.ceilings[queue])
+                self._arrived_queue = self._last_queue = queue
+                if queue in self._waiting:
+                    self._waiting[queue] = time.monotonic()
 
-    def take(self) -> str | None:
-        """The reservation of the message that arrived, for its job; None: there is none."""
-        with self._lock:
-            if _ARRIVED not in self._ledger.names():
-                return None
-            name = self._new_name()
-            self._ledger.rename(_ARRIVED, name)
-            return name
+    def admit(self, queue: str, start: Start) -> None:
+        """Start a job of `queue` under the reservation that its message brought.
 
-    def reserve(self, queue: str) -> str | None:
-        """Book for a job that came without: a message with an ETA. None: not now."""
+        A message with an ETA gave its own back when it came, for it may be held for days. Its
+        job stands in line until there is room, and nothing is asked for meanwhile.
+        """
         with self._lock:
-            name = self._new_name()
-            refusal = self._book(name, self.ceilings.get(queue, max(self.ceilings.values())))
-            return name if refusal is None else None
+            name = self._take(queue)
+        if name is not None:
+            start(name)
+        else:
+            self._line.append((queue, start))
+            self.turn()
+
+    def turn(self) -> None:
+        """Start what stands in line and has room now."""
+        while self._line:
+            queue, start = self._line[0]
+            with self._lock:
+                name = self._new_name()
+                refusal = self._book(name, self._ceiling_of(queue))
+                if refusal is not None:
+                    self._note(refusal)
+                    return
+            self._line.popleft()
+            start(name)
 
     def release(self, name: str) -> None:
         """Give a job's reservation back."""
@@ -170,7 +209,9 @@ class Gate:
         """Admit nothing more, and give back what was booked for a poll."""
         with self._lock:
             self._stopping = True
+            self._line.clear()
             self._ledger.release(_POLL)
+            self._note(_STOPPING)
 
     def report(self) -> GateReport:
         """Its state and numbers, for operators."""
@@ -180,9 +221,12 @@ class Gate:
             reason=self._state.reason,
             detail=self._state.detail,
             since_s=self._state.since_s,
-            headroom_bytes=min(
-                self.limits.budget_bytes - booked.ceilings_bytes,
-                self._memory.available_bytes() - booked.growth_bytes,
+            headroom_bytes=max(
+                0,
+                min(
+                    self.limits.budget_bytes - booked.ceilings_bytes,
+                    self._memory.available_bytes() - booked.growth_bytes,
+                ),
             ),
             budget_bytes=self.limits.budget_bytes,
             booked_bytes=booked.ceilings_bytes,
@@ -194,6 +238,18 @@ class Gate:
         self._tickets += 1
         return f"job-{self._tickets}"
 
+    def _take(self, queue: str) -> str | None:
+        """The reservation of the message that has just arrived from `queue`, under a new name."""
+        if self._arrived_queue != queue or _ARRIVED not in self._ledger.names():
+            return None
+        name = self._new_name()
+        self._ledger.rename(_ARRIVED, name)
+        return name
+
+    def _ceiling_of(self, queue: str) -> int:
+        """A job of a queue that we don't know may be of any class."""
+        return self.ceilings.get(queue, max(self.ceilings.values()))
+
     def _recently_refused(self) -> bool:
         return not self._state.open and time.monotonic() - self._checked_s < _RECHECK_S
 
@@ -203,23 +259,38 @@ class Gate:
         The least ceiling is always wanted; a larger one only while messages wait for it, since
         an idle worker's poll would hold its RAM.
         """
-        sizes = {queue: self.ceilings[queue] for queue in ours}
-        least = min(sizes.values())
-        wanted = {least, *(size for queue, size in sizes.items() if queue in self._waiting)}
+        least = min(self.ceilings[queue] for queue in ours)
+        wanted = {
+            queue: self.ceilings[queue]
+            for queue in ours
+            if self.ceilings[queue] == least or queue in self._waiting
+        }
         refusal: Refusal | None = None
-        for size in sorted(wanted, reverse=True):
+        for size in sorted(set(wanted.values()), reverse=True):
+            overdue = size > least and self._overdue(wanted, size)
             refusal = self._book(_POLL, size)
             if refusal is None:
                 self._note(None)
-                fitting = [
-                    queue for queue in ours if sizes[queue] == least or queue in self._waiting
-                ]
-                fitting = [queue for queue in fitting if sizes[queue] <= size]
-                # The largest first: it waits for room that the others would take.
-                return sorted(fitting, key=lambda queue: -sizes[queue])
+                return overdue or self._in_order(wanted, size)
+            if overdue:
+                break
         self._ledger.release(_POLL)
         self._note(refusal)
         return []
+
+    def _overdue(self, wanted: Mapping[str, int], size: int) -> list[str]:
+        """The queues of this ceiling that smaller jobs may no longer overtake."""
+        since_s = time.monotonic() - self.limits.patience_s
+        return [
+            queue
+            for queue, ceiling in wanted.items()
+            if ceiling == size and self._waiting.get(queue, since_s + 1) <= since_s
+        ]
+
+    def _in_order(self, wanted: Mapping[str, int], size: int) -> list[str]:
+        """Those that fit into `size`: the largest first, but the last one served at the end."""
+        fitting = [queue for queue, ceiling in wanted.items() if ceiling <= size]
+        return sorted(fitting, key=lambda queue: (queue == self._last_queue, -wanted[queue]))
 
     def _book(self, name: str, ceiling_bytes: int) -> Refusal | None:
         return self._ledger.reserve(
@@ -229,9 +300,10 @@ class Gate:
     def _refusal(self, name: str, ceiling_bytes: int, others: Booked) -> Refusal | None:
         """What speaks against one more session, the cheapest question first."""
         limits = self.limits
-        running = len([held for held in self._ledger.names() if held not in (name, _POLL)])
+        # The poll's too: it may bring a job.
+        running = len([held for held in self._ledger.names() if held != name])
         if self._stopping:
-            return Refusal(GateReason.STOPPING, "the worker is shutting down")
+            return _STOPPING
         if running >= limits.slots:
             return Refusal(GateReason.SLOTS, f"{running} of {limits.slots} slots in use")
         if others.ceilings_bytes + ceiling_bytes > limits.budget_bytes:

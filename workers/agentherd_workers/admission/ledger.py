@@ -1,7 +1,7 @@
 """The host's book of RAM: who has reserved how much, over all worker processes.
 
     <directory>/mutex              held while the book is read and changed
-    <directory>/<pid>-<random>     one worker's reservations, as JSON; locked while it lives
+    <directory>/<pid>-<random>     one worker's reservations, a line of JSON; locked while it lives
 
 A worker's lock ends with its process, however it ends, and its reservations with it.
 """
@@ -21,8 +21,9 @@ from agentherd_workers.file_lock import try_lock
 
 R = TypeVar("R")
 
-_MAX_BYTES = 16 * 1024 * 1024
-"""More than any worker's reservations take."""
+_FILE_BYTES = 128 * 1024
+"""More than any worker's reservations take; allotted at once, so that jobs which fill the disk
+don't keep a worker from giving back."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,7 @@ class Ledger:
             if fd is None:
                 raise FileExistsError(f"{self._own} is not ours, and its name was random")
             self._fd = fd
+            os.posix_fallocate(fd, 0, _FILE_BYTES)
             self._write()
 
     def reserve(
@@ -150,9 +152,8 @@ class Ledger:
         )
 
     def _write(self) -> None:
-        text = json.dumps({name: asdict(one) for name, one in self._reservations.items()})
-        os.pwrite(self._fd, text.encode(), 0)
-        os.ftruncate(self._fd, len(text.encode()))
+        line = json.dumps({name: asdict(one) for name, one in self._reservations.items()}) + "\n"
+        os.pwrite(self._fd, line.encode(), 0)
 
 
 def _read(path: Path) -> list[Reservation] | None:
@@ -164,8 +165,8 @@ def _read(path: Path) -> list[Reservation] | None:
         return None
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        text = os.pread(fd, _MAX_BYTES, 0)
+        line, _, _ = os.pread(fd, _FILE_BYTES, 0).partition(b"\n")
     finally:
         os.close(fd)
-    held = json.loads(text)
+    held = json.loads(line)
     return [Reservation(**one) for one in held.values()]

@@ -23,7 +23,7 @@ def slots_of(settings: WorkerSettings, capacity: Capacity) -> int:
     return settings.concurrency or max(1, capacity.slots)
 
 
-def make_gate(settings: WorkerSettings, capacity: Capacity, memory: HostMemory) -> Gate:
+def make_gate(settings: WorkerSettings, capacity: Capacity, memory: HostMemory, slots: int) -> Gate:
     """The gate of this worker process; the host's workers share one book.
 
     Raises:
@@ -34,9 +34,10 @@ def make_gate(settings: WorkerSettings, capacity: Capacity, memory: HostMemory) 
     return Gate(
         Limits(
             budget_bytes=capacity.budget_bytes,
-            slots=slots_of(settings, capacity),
+            slots=slots,
             min_free_disk_bytes=settings.job_disk_bytes,
             max_pressure_percent=settings.max_pressure_percent,
+            patience_s=settings.class_patience_s,
         ),
         {queue_of(name): size for name, size in capacity.served.items()},
         Ledger(settings.workspace_root / "ledger"),
