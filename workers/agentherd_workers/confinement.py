@@ -12,8 +12,8 @@ from agentherd.contract.results import Resources
 from agentherd_workers import isolation, processes
 from agentherd_workers.ceilings.cgroups import Cgroups, JobCgroup
 from agentherd_workers.ceilings.meter import Ceiling, Excess, JobMeter
-from agentherd_workers.guardian import Guardian
 from agentherd_workers.isolation import Isolation
+from agentherd_workers.processes import Marks
 from agentherd_workers.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -26,7 +26,7 @@ class Means:
     isolation: Isolation
     cgroups: Cgroups | None
     """None: ceilings are held by the watchdog."""
-    guardian: Guardian
+    marks: Marks
     cli: Path
     readable: tuple[Path, ...]
 
@@ -40,14 +40,13 @@ class Confinement:
     """Made before the CLI starts, closed when no process of the attempt is left."""
 
     def __init__(self, means: Means, ceiling: Ceiling, workspace: Workspace) -> None:
-        self.mark = processes.new_mark()
+        self.mark = means.marks.new()
         self._means = means
         self._ceiling = ceiling
         self._workspace = workspace
         self._cgroup = self._make_cgroup()
         self._meter = JobMeter(ceiling, workspace.owned.path, self._cgroup)
         self._lock = threading.Lock()
-        means.guardian.watch(self.mark)
 
     @property
     def launch(self) -> dict[str, str]:
@@ -96,14 +95,15 @@ class Confinement:
 
     def kill(self, *, keep_for_parent: int | None) -> None:
         """Kill until no process is left; raises `TimeoutError`."""
-        also = self._cgroup.members if self._cgroup else tuple
-        processes.kill_all(self.mark, keep_for_parent=keep_for_parent, also=also)
+        processes.kill_all(self._members, keep_for_parent=keep_for_parent)
 
     def close(self) -> None:
         """Forget the attempt; its tree is empty."""
-        self._means.guardian.forget(self.mark)
         if self._cgroup is not None:
             self._cgroup.remove()
+
+    def _members(self) -> set[int]:
+        return {*processes.marked(self.mark), *(self._cgroup.members() if self._cgroup else ())}
 
     def _make_cgroup(self) -> JobCgroup | None:
         if self._means.cgroups is None:

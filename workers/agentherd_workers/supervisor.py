@@ -39,9 +39,10 @@ from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroup
 from agentherd_workers.ceilings.meter import Excess
 from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
-from agentherd_workers.guardian import Guardian
+from agentherd_workers.guard import Guard
 from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.isolation import IsolationUnavailable, choose_isolation
+from agentherd_workers.processes import Marks
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import (
     OwnedDirectory,
@@ -83,7 +84,8 @@ class Supervisor:
         """Those that run, by their reservation."""
         self._directory: OwnedDirectory | None = None
         self._gate: Gate | None = None
-        self._guardian = Guardian()
+        self._marks = Marks()
+        self._guard: Guard | None = None
         self._intake: Intake | None = None
         self._capacity: dict[str, int] = {}
         self._started_at_ms = int(time.time() * 1000)
@@ -127,7 +129,7 @@ class Supervisor:
                 worker=self.worker,
             )
         )
-        self._guardian.start()
+        self._guard = Guard(self._marks.worker)
         metrics.observe(self.report)
         self._thread.start()
         duties = (
@@ -172,7 +174,8 @@ class Supervisor:
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
-        self._guardian.stop()
+        if self._guard is not None:
+            self._guard.dismiss()
         if self._directory is not None:
             self._directory.remove()
 
@@ -180,7 +183,7 @@ class Supervisor:
         return Means(
             isolation=choose_isolation(self.settings.isolation),
             cgroups=choose_cgroups(self.settings.ceiling_enforcement),
-            guardian=self._guardian,
+            marks=self._marks,
             cli=cli,
             readable=self.settings.readable_paths,
         )
@@ -248,7 +251,8 @@ class Supervisor:
         """Hold the ceilings, and tell the book what sessions use."""
         while True:
             await asyncio.sleep(MEASURE_EVERY_S)
-            self._guardian.start()  # again, if it was killed
+            if self._guard is not None:
+                self._guard.keep()
             if not self._booked:
                 continue
             attempts = dict(self._booked)
