@@ -9,6 +9,7 @@ from agentherd.layout.keys import PRIORITY_STEPS, QUEUE, queue_of
 from agentherd_workers.admission.bootstep import GateStep
 from agentherd_workers.admission.memory import HostMemory
 from agentherd_workers.admission.wiring import capacity_of, slots_of
+from agentherd_workers.broker import mend_transport
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.supervisor import Supervisor
 from agentherd_workers.task import register
@@ -32,6 +33,7 @@ class HerdApp(Celery):
 
 def create_app(settings: WorkerSettings) -> HerdApp:
     """A Celery app that runs `agentherd.run` on this host."""
+    mend_transport()
     app = HerdApp(settings)
     capacity = capacity_of(settings, HostMemory())
     url = settings.redis_url.get_secret_value()

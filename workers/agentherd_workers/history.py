@@ -10,6 +10,7 @@ from agentherd.contract.results import Resources
 from agentherd.layout.keys import Keys, queue_of
 from agentherd.layout.operations import Command, Operation
 from agentherd_workers.admission.capacity import Capacity, agents_per_host
+from agentherd_workers.settings import LEAST_CEILING_BYTES
 from agentherd_workers.sizes import MiB, size_text
 
 SLACK = 1.1
@@ -57,7 +58,7 @@ def recommend(herd: Herd, capacity: Capacity) -> list[Recommendation]:
         peaks = herd.connection.run(_peaks(herd.keys, queue_of(memory)))
         memory_bytes = sorted(peak.peak_memory_bytes for peak in peaks if peak.peak_memory_bytes)
         if memory_bytes:
-            found.append(_recommendation(memory, memory_bytes, capacity))
+            found.append(recommendation(memory, memory_bytes, capacity))
     return found
 
 
@@ -67,9 +68,11 @@ def percentile(values: Sequence[int], percent: int) -> int:
     return values[max(rank, 1) - 1]
 
 
-def _recommendation(memory: str, peaks: Sequence[int], capacity: Capacity) -> Recommendation:
+def recommendation(memory: str, peaks: Sequence[int], capacity: Capacity) -> Recommendation:
+    """What the sorted peaks of a class support."""
     p99_bytes = percentile(peaks, 99)
-    supported = -(-int(p99_bytes * SLACK) // _STEP_BYTES) * _STEP_BYTES
+    wanted_bytes = max(int(p99_bytes * SLACK), LEAST_CEILING_BYTES)
+    supported = -(-wanted_bytes // _STEP_BYTES) * _STEP_BYTES
     return Recommendation(
         memory=memory,
         jobs=len(peaks),

@@ -12,6 +12,9 @@ from agentherd.settings import HerdSettings
 from agentherd_workers.isolation import IsolationChoice
 from agentherd_workers.sizes import Bytes, GiB, MiB, at_least
 
+LEAST_CEILING_BYTES = 128 * MiB
+"""The CLI alone takes more."""
+
 
 def _absolute(path: Path) -> Path:
     if not path.is_absolute():
@@ -40,11 +43,11 @@ class WorkerSettings(HerdSettings):
     """Where jobs' throwaway directories are made. The same path on every host of a fleet."""
     concurrency: Annotated[int, Field(ge=1, le=1000)] | None = None
     """Agents at once in this worker; None: what the host's RAM holds."""
-    session_ceiling_bytes: Annotated[Bytes, at_least(128 * MiB)] = ByteSize(GiB)
+    session_ceiling_bytes: Annotated[Bytes, at_least(LEAST_CEILING_BYTES)] = ByteSize(GiB)
     """RAM one agent may take, its tools included. Sizes may be written `1536MiB`, `2GiB`."""
     memory_classes: dict[
         Annotated[str, matching(MEMORY_CLASS, "whole GiB such as `4g`")],
-        Annotated[Bytes, at_least(128 * MiB)],
+        Annotated[Bytes, at_least(LEAST_CEILING_BYTES)],
     ] = {name: ByteSize(size * GiB) for name, size in (("2g", 2), ("4g", 4), ("8g", 8))}
     """Ceilings of the larger memory classes. A class that can't fit this host is not served."""
     overhead_bytes: Bytes = ByteSize(GiB)

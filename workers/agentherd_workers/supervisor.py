@@ -59,7 +59,7 @@ RELEASE_EVERY_S = 1.0
 MEASURE_EVERY_S = 0.25
 """How often what jobs take is measured."""
 LOOK_EVERY_S = 0.5
-"""How often queues of larger memory classes are looked at."""
+"""How often queues of larger memory classes are looked at, and whether the gate has changed."""
 SOCKET_TIMEOUT_S = 5.0
 
 
@@ -287,7 +287,10 @@ class Supervisor:
         while True:
             with suppress(RedisError, OSError):
                 await run_async(hosts.announce(host.keys, self.report()), host.redis)
-            await asyncio.sleep(hosts.REPORT_EVERY_S)
+            shown = self.gate.state.since_s
+            again_s = time.monotonic() + hosts.REPORT_EVERY_S
+            while self.gate.state.since_s == shown and time.monotonic() < again_s:  # noqa: ASYNC110
+                await asyncio.sleep(LOOK_EVERY_S)  # it changes in another thread
 
     def report(self) -> WorkerReport:
         """This worker as operators see it."""
