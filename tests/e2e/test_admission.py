@@ -401,6 +401,19 @@ def test_celerys_own_option_for_concurrency_is_the_gates(tmp_path: Path) -> None
         host.end(running)
 
 
+def test_a_worker_for_some_queues_serves_only_their_classes(tmp_path: Path) -> None:
+    with (
+        running_host(tmp_path, start=False) as host,
+        worker_at(tmp_path, host.fleet.redis.url, host.fleet.model.url, "-Q", "agents.2g"),
+    ):
+        wait_until(lambda: len(host.herd.workers()) == 1, "it has reported itself")
+        assert host.worker().capacity == {"2g": 2}
+        other = host.submit()
+        assert host.submit(memory="2g").result(30).succeeded
+        assert host.depth() == 1
+        assert other.record().served is False
+
+
 def test_two_workers_of_a_host_share_its_budget(tmp_path: Path) -> None:
     with running_host(tmp_path) as host:
         urls = host.fleet.redis.url, host.fleet.model.url
@@ -430,6 +443,14 @@ def test_a_host_that_holds_no_agent_starts_no_worker(tmp_path: Path) -> None:
         assert "not one agent fits" in said
         assert "lower AGENTHERD_OVERHEAD_BYTES or AGENTHERD_SESSION_CEILING_BYTES" in said
         assert "Traceback" not in str(failed.value)
+
+
+def test_a_worker_that_can_serve_none_of_its_queues_does_not_start(tmp_path: Path) -> None:
+    with RedisServer() as redis:
+        worker = worker_at(tmp_path, redis.url, "http://127.0.0.1:9", "-Q", "agents.64g")
+        with pytest.raises(WorkerFailed, match=r"not one agent of agents\.64g fits") as failed:
+            worker.start()
+    assert "this host can serve agents, agents.2g" in str(failed.value)
 
 
 def test_the_gate_is_right_after_redis_was_away(tmp_path: Path) -> None:

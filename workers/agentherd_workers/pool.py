@@ -33,7 +33,7 @@ class AgentPool(TaskPool):
     def on_start(self) -> None:
         """Make the host ready before the first message is taken."""
         try:
-            self.app.supervisor.start(self.limit)
+            self.app.supervisor.start(self.limit, list(self.app.amqp.queues.consume_from))
         except HostNotReady as error:
             raise SystemExit(f"agentherd worker: this host can't run agents: {error}") from error
 

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib.resources import as_file, files
@@ -31,7 +31,7 @@ from agentherd_workers import metrics, processes
 from agentherd_workers.admission.capacity import NoCapacity
 from agentherd_workers.admission.gate import Gate
 from agentherd_workers.admission.memory import HostMemory
-from agentherd_workers.admission.wiring import capacity_of, make_gate
+from agentherd_workers.admission.wiring import capacity_of, classes_of, make_gate
 from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
 from agentherd_workers.attempt import STOP_FOR, Attempt, Host
@@ -93,8 +93,8 @@ class Supervisor:
         self._idle = asyncio.Event()
         self._idle.set()
 
-    def start(self, slots: int) -> None:
-        """Make this host ready for so many jobs at once.
+    def start(self, slots: int, consumed: Collection[str]) -> None:
+        """Make this host ready for so many jobs at once, of these Celery queues.
 
         Raises:
             HostNotReady: it can't run agents; says what to change.
@@ -110,8 +110,9 @@ class Supervisor:
             self._directory = make_worker_directory(self.settings.workspace_root)
             memory = HostMemory()
             capacity = capacity_of(self.settings, memory)
-            self._capacity = {name: capacity.agents(name) for name in capacity.served}
-            self._gate = make_gate(self.settings, capacity, memory, slots)
+            classes = classes_of(capacity, consumed)
+            self._capacity = {name: capacity.agents(name) for name in classes}
+            self._gate = make_gate(self.settings, capacity, memory, slots=slots, classes=classes)
             means = self._means(cli)
         except (OSError, NoCapacity, IsolationUnavailable, CgroupsUnavailable) as error:
             raise HostNotReady(str(error)) from error

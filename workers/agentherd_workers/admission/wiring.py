@@ -1,8 +1,10 @@
 """The admission of this host, made from its settings."""
 
+from collections.abc import Collection, Mapping
+
 from agentherd.contract.job import DEFAULT_MEMORY
 from agentherd.layout.keys import queue_of
-from agentherd_workers.admission.capacity import Capacity
+from agentherd_workers.admission.capacity import Capacity, NoCapacity
 from agentherd_workers.admission.gate import Gate, Limits
 from agentherd_workers.admission.ledger import Ledger
 from agentherd_workers.admission.memory import HostMemory
@@ -23,14 +25,35 @@ def slots_of(settings: WorkerSettings, capacity: Capacity) -> int:
     return settings.concurrency or max(1, capacity.slots)
 
 
-def make_gate(settings: WorkerSettings, capacity: Capacity, memory: HostMemory, slots: int) -> Gate:
+def classes_of(capacity: Capacity, consumed: Collection[str]) -> dict[str, int]:
+    """The ceilings of the classes that a worker serves which consumes these queues.
+
+    Raises:
+        NoCapacity: there is none.
+    """
+    capacity.check()
+    classes = {name: size for name, size in capacity.served.items() if queue_of(name) in consumed}
+    if not classes:
+        raise NoCapacity(
+            f"not one agent of {', '.join(sorted(consumed))} fits, which it shall consume;"
+            f" this host can serve {', '.join(map(queue_of, capacity.served))}"
+        )
+    return classes
+
+
+def make_gate(
+    settings: WorkerSettings,
+    capacity: Capacity,
+    memory: HostMemory,
+    *,
+    slots: int,
+    classes: Mapping[str, int],
+) -> Gate:
     """The gate of this worker process; the host's workers share one book.
 
     Raises:
-        NoCapacity: not one agent fits.
         OSError: the book can't be kept.
     """
-    capacity.check()
     return Gate(
         Limits(
             budget_bytes=capacity.budget_bytes,
@@ -39,7 +62,7 @@ def make_gate(settings: WorkerSettings, capacity: Capacity, memory: HostMemory, 
             max_pressure_percent=settings.max_pressure_percent,
             patience_s=settings.class_patience_s,
         ),
-        {queue_of(name): size for name, size in capacity.served.items()},
+        {queue_of(name): size for name, size in classes.items()},
         Ledger(settings.workspace_root / "ledger"),
         memory,
         settings.workspace_root,
