@@ -8,6 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -361,6 +362,21 @@ def test_capacity_shows_the_arithmetic_and_what_history_supports(host: Host) -> 
     assert default["supported_bytes"] >= default["p99_bytes"]
     assert default["agents"] == BUDGET // default["supported_bytes"]
     assert "SUPPORTED is the p99 peak" in run_command(host.fleet, "capacity", "--from-history")
+
+
+def test_a_duty_of_the_worker_that_fails_begins_again(host: Host) -> None:
+    """A broken record among the scheduled ones; once it is gone, jobs are released again."""
+    keys = host.herd.keys
+    host.redis.hset(keys.job("broken"), mapping={"priority": "high", "queue": "agents"})
+    host.redis.zadd(keys.scheduled, {"broken": 0})
+    wait_until(
+        lambda: "_release_scheduled failed and begins again" in host.fleet.worker.output(),
+        "it is noticed",
+    )
+    host.redis.zrem(keys.scheduled, "broken")
+    host.redis.delete(keys.job("broken"))
+    soon = datetime.now(UTC) + timedelta(seconds=0.2)
+    assert host.submit(not_before=soon).result(30).succeeded
 
 
 def test_a_full_disk_closes_the_gate(tmp_path: Path) -> None:

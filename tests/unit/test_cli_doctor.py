@@ -90,7 +90,7 @@ def test_a_lone_producer_says_what_to_install(name: str) -> None:
 @pytest.mark.usefixtures("no_plugins")
 def test_an_unknown_command_is_nobody_s() -> None:
     assert plugins.load("invented") is None
-    assert set(plugins.summaries()) == {"worker", "demo"}
+    assert set(plugins.summaries()) == {"worker", "demo", "capacity"}
 
 
 def test_a_plug_in_that_can_t_be_loaded_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib.resources import as_file, files
@@ -60,6 +60,7 @@ MEASURE_EVERY_S = 0.25
 """How often what jobs take is measured."""
 LOOK_EVERY_S = 0.5
 """How often queues of larger memory classes are looked at, and whether the gate has changed."""
+DUTY_PAUSE_S = 1.0
 SOCKET_TIMEOUT_S = 5.0
 
 
@@ -140,7 +141,7 @@ class Supervisor:
             self._announce,
         )
         for duty in duties:
-            asyncio.run_coroutine_threadsafe(duty(), self._loop)
+            asyncio.run_coroutine_threadsafe(_keep_up(duty), self._loop)
 
     @property
     def gate(self) -> Gate:
@@ -319,6 +320,16 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await host.redis.aclose()
+
+
+async def _keep_up(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Do it for ever: what it does not expect may end one round of it, not the duty."""
+    while True:
+        try:
+            return await duty()
+        except Exception:
+            log.exception("%s failed and begins again", getattr(duty, "__name__", duty))
+            await asyncio.sleep(DUTY_PAUSE_S)
 
 
 def write_launcher(directory: Path) -> Path:

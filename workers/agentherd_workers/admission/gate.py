@@ -70,7 +70,7 @@ class Limits:
     min_free_disk_bytes: int
     max_pressure_percent: float
     """Of PSI's `some avg10`."""
-    patience_s: float
+    patience_s: float = 10.0
     """How long smaller jobs may overtake a larger class that waits."""
 
 
