@@ -200,7 +200,7 @@ def run_command(fleet: Fleet, *arguments: str, **variables: str) -> str:
     return ended.output
 
 
-def stays(host: Host, condition: Callable[[], bool], turns: int = 3) -> None:
+def stays(host: Host, condition: Callable[[], bool], turns: int = 2) -> None:
     """It holds while the worker's loop turns: each answer of `inspect` is one."""
     for _ in range(turns):
         assert condition()
@@ -435,7 +435,7 @@ def test_two_workers_of_a_host_share_its_budget(tmp_path: Path) -> None:
         urls = host.fleet.redis.url, host.fleet.model.url
         with worker_at(tmp_path, *urls, "--hostname", "second@%h"):
             slow = scripts.script("Say it", scripts.slow("well, well", chunks=4, delay_s=0.1))
-            handles = [host.submit(slow) for _ in range(9)]
+            handles = [host.submit(slow) for _ in range(7)]
             most = 0
             while not all(handle.state() is JobState.SUCCEEDED for handle in handles):
                 booked = host.book.booked()
