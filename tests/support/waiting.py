@@ -9,11 +9,18 @@ T = TypeVar("T")
 POLL_S = 0.02
 
 
-def wait_until(predicate: Callable[[], T], description: str, timeout_s: float = 10.0) -> T:
+def wait_until(
+    predicate: Callable[[], T],
+    description: str,
+    timeout_s: float = 10.0,
+    *,
+    show: Callable[[], object] = str,
+) -> T:
     """Poll `predicate` until it is true; return its value.
 
     Raises:
-        AssertionError: it was still false after `timeout_s`; names `description`.
+        AssertionError: it was still false after `timeout_s`; names `description` and what
+            `show` found then.
     """
     deadline = time.monotonic() + timeout_s
     while True:
@@ -21,7 +28,7 @@ def wait_until(predicate: Callable[[], T], description: str, timeout_s: float = 
         if value:
             return value
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout_s} s: {description}")
+            raise AssertionError(f"not within {timeout_s} s: {description} {show()}".rstrip())
         time.sleep(POLL_S)
 
 

@@ -5,6 +5,7 @@ from functools import cached_property
 from celery import Celery
 
 from agentherd.layout.keys import PRIORITY_STEPS, QUEUE
+from agentherd_workers.broker import mend_transport
 from agentherd_workers.capacity import concurrency
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.supervisor import Supervisor
@@ -29,6 +30,7 @@ class HerdApp(Celery):
 
 def create_app(settings: WorkerSettings) -> HerdApp:
     """A Celery app that runs `agentherd.run` on this host."""
+    mend_transport()
     app = HerdApp(settings)
     url = settings.redis_url.get_secret_value()
     transport_options = {

@@ -12,7 +12,7 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 
 from agentherd.contract.failures import FailureKind
-from agentherd.contract.job import Job
+from agentherd.contract.job import Job, check_job_id
 from agentherd.contract.results import Failure, JobResult
 from agentherd.contract.states import TERMINAL, JobState
 from agentherd.contract.wire import decode_job, job_from_wire
@@ -62,6 +62,10 @@ class Intake:
             document: the job as a plain Celery client sent it, or None: it is in the record.
         """
         if document is not None:
+            try:
+                check_job_id(job_id)
+            except InvalidJob as error:
+                return Settled(_unrecordable(job_id, error))
             await self._adopt(job_id, document)
         tenant = await self._ask(lambda: _tenant(self.host, job_id))
         if tenant is None:
@@ -91,6 +95,13 @@ class Intake:
         if isinstance(ended, GivenBack):
             return Dropped(f"given back: {ended.reason}")
         return Settled(ended)
+
+    async def withdraw(self, job_id: str) -> None:
+        """End a job that waits: its message was revoked."""
+        record = await self._read(job_id)
+        if record is not None and record.state in (JobState.QUEUED, JobState.SCHEDULED):
+            failure = Failure(kind=FailureKind.CANCELLED, message="revoked before it started")
+            await self._end(record, JobState.CANCELLED, failure)
 
     async def _attempt(self, claim: Claim, claimed_at_s: float) -> Attempt | Settled | Dropped:
         try:
@@ -157,6 +168,8 @@ class Intake:
             state=state,
             failure=failure,
             session_id=record.session_id,
+            turns=record.turns,
+            usage=record.usage,
             attempts=record.attempt,
             submitted_at_ms=record.submitted_at_us // 1000,
             started_at_ms=record.started_at_ms,
@@ -193,6 +206,13 @@ def _tenant(host: Host, job_id: str) -> Operation[str | None]:
 
 def _invalid(error: InvalidJob) -> Failure:
     return Failure(kind=FailureKind.INVALID_JOB, message=str(error))
+
+
+def _unrecordable(job_id: str, error: InvalidJob) -> JobResult:
+    """What Celery is told of a task whose id would name another key than a record."""
+    return JobResult(
+        job_id=job_id, state=JobState.FAILED, failure=_invalid(error), session_id=str(uuid4())
+    )
 
 
 def _unreadable(job_id: str, document: Any) -> Submission:

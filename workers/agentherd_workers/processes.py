@@ -8,15 +8,24 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Iterator
 from contextlib import suppress
 
 import psutil
 
 MARK = "AGENTHERD_JOB"
-"""Environment variable with the job's id and fencing token."""
+"""Environment variable with worker, job and fencing token; see `mark_of`."""
+SEPARATOR = ":"
+_SPAWNED_MS = b"AGENTHERD_SPAWNED_MS="
+"""Environment variable that the launcher adds as it becomes the CLI."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _POLL_S = 0.01
+
+
+def mark_of(worker: str, job_id: str, fence: int) -> str:
+    """The mark of one attempt's processes. It lies below `worker`, which marks all of its jobs."""
+    return SEPARATOR.join((worker, job_id, str(fence)))
 
 
 def become_subreaper() -> None:
@@ -31,33 +40,45 @@ def die_with_parent() -> None:
 
 def marked(mark: str) -> list[psutil.Process]:
     """Every living process that carries the mark, and their descendants."""
-    wanted = f"{MARK}={mark}".encode()
     found: dict[int, psutil.Process] = {}
-    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all we need
-        if name.isdigit() and wanted in _environment(name):
-            with suppress(psutil.NoSuchProcess):
-                process = psutil.Process(int(name))
-                found[process.pid] = process
-                found |= {child.pid: child for child in process.children(recursive=True)}
+    for process in _carriers(mark):
+        with suppress(psutil.NoSuchProcess):
+            found[process.pid] = process
+            found |= {child.pid: child for child in process.children(recursive=True)}
     return [process for process in found.values() if _lives(process)]
 
 
 def child_with(mark: str) -> int | None:
     """The pid of this process's own child that carries the mark: the CLI."""
     me = os.getpid()
-    for process in marked(mark):
+    for process in _carriers(mark):
         with suppress(psutil.NoSuchProcess):
-            if process.ppid() == me:
+            if process.ppid() == me and _lives(process):
                 return process.pid
     return None
 
 
-def started_at_ms(pid: int | None) -> int | None:
-    """When a process started (Unix time, to 10 ms); None where it is gone."""
-    if pid is None:
-        return None
-    with suppress(psutil.NoSuchProcess):
-        return int(psutil.Process(pid).create_time() * 1000)
+def _carriers(mark: str) -> Iterator[psutil.Process]:
+    """Every process that carries the mark, or one below it."""
+    # To its end: `job:1` is not `job:12`.
+    wanted = [f"{MARK}={mark}{end}".encode() for end in ("\0", SEPARATOR)]
+    for name in os.listdir("/proc"):  # noqa: PTH208 - names are all we need
+        if not name.isdigit():
+            continue
+        environment = _environment(name)
+        if any(one in environment for one in wanted):
+            with suppress(psutil.NoSuchProcess):
+                yield psutil.Process(int(name))
+
+
+def started_at_ms(pid: int) -> float | None:
+    """When the launcher became the CLI (Unix time, this host's clock); None where it is gone.
+
+    The kernel's own start times count from a boot time in whole seconds.
+    """
+    for variable in _environment(str(pid)).split(b"\0"):
+        if variable.startswith(_SPAWNED_MS):
+            return float(variable.removeprefix(_SPAWNED_MS))
     return None
 
 
@@ -89,11 +110,16 @@ def kill_all(mark: str, *, keep_for_parent: int | None, timeout_s: float = 3.0) 
             raise TimeoutError(f"still alive: {sorted(process.pid for process in processes)}")
         time.sleep(_POLL_S)
     for pid in killed - {keep_for_parent}:
-        _reap(pid)
+        reap(pid)
     return len(killed)
 
 
-def _reap(pid: int) -> None:
+def zombie_children() -> set[int]:
+    """This process's children that have ended and that nobody has collected."""
+    return {child.pid for child in psutil.Process().children() if not _lives(child)}
+
+
+def reap(pid: int) -> None:
     """Collect an orphan that became our child; others have their own parent."""
     with suppress(ChildProcessError):
         os.waitpid(pid, os.WNOHANG)

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field, SecretStr
 
 from agentherd.contract.base import MiB, ModelName
-from agentherd.settings import HerdSettings
+from agentherd.settings import HerdSettings, NameList
 
 
 def _absolute(path: Path) -> Path:
@@ -45,9 +45,9 @@ class WorkerSettings(HerdSettings):
     # The agents' environment.
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     """Their PATH."""
-    job_env_allow: tuple[str, ...] = ()
+    job_env_allow: NameList = ()
     """Names, or patterns such as `APP_*`, that a job may set in its agent's environment."""
-    pass_env: tuple[str, ...] = ()
+    pass_env: NameList = ()
     """Names of the worker's own environment that every agent gets, such as `HTTPS_PROXY`."""
 
     # Redis.

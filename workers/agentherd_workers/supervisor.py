@@ -27,6 +27,7 @@ from agentherd_workers import processes
 from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
 from agentherd_workers.attempt import Attempt, Host
+from agentherd_workers.guard import Guard
 from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import (
@@ -41,6 +42,8 @@ T = TypeVar("T")
 
 RELEASE_EVERY_S = 1.0
 """How often scheduled jobs are looked for."""
+COLLECT_EVERY_S = 5.0
+"""How often ended orphans are looked for."""
 SOCKET_TIMEOUT_S = 5.0
 
 
@@ -59,6 +62,7 @@ class Supervisor:
         self._running: dict[str, Attempt] = {}
         self._directory: OwnedDirectory | None = None
         self._intake: Intake | None = None
+        self._guard: Guard | None = None
         self._draining = False
         self._idle = asyncio.Event()
         self._idle.set()
@@ -81,6 +85,7 @@ class Supervisor:
         # The SDK writes a resumed transcript into Python's temp directory.
         tempfile.tempdir = str(self._directory.path)
         processes.become_subreaper()
+        self._guard = Guard(self.worker)
         self._intake = Intake(
             Host(
                 settings=self.settings,
@@ -93,6 +98,7 @@ class Supervisor:
         )
         self._thread.start()
         asyncio.run_coroutine_threadsafe(self._release_scheduled(), self._loop)
+        asyncio.run_coroutine_threadsafe(_collect_orphans(), self._loop)
 
     def run(self, job_id: str, document: Any) -> Settled | Dropped:
         """Run one job to its end; blocks the calling thread.
@@ -102,12 +108,18 @@ class Supervisor:
         """
         return self._call(self._run(job_id, document))
 
-    def cancel(self, job_id: str) -> bool:
+    def stop_job(self, job_id: str, reason: Stop) -> bool:
         """End a job that runs here, soon; False: it does not."""
-        return self._call(self._stop_job(job_id, Stop.CANCELLED))
+        return self._call(self._stop_job(job_id, reason))
+
+    def withdraw(self, job_id: str) -> None:
+        """End a job that waits as cancelled; returns at once."""
+        asyncio.run_coroutine_threadsafe(self._accepts.withdraw(job_id), self._loop)
 
     def drain(self) -> None:
         """Give every job back to the queue; returns when no agent is left."""
+        if not self._thread.is_alive():
+            return
         self._draining = True
         self._call(self._stop_all(Stop.DRAINED))
 
@@ -119,6 +131,8 @@ class Supervisor:
         self._call(self._close())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
+        if self._guard is not None:
+            self._guard.dismiss()
         if self._directory is not None:
             self._directory.remove()
 
@@ -186,6 +200,21 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await self._accepts.host.redis.aclose()
+
+
+async def _collect_orphans() -> None:
+    """Collect ended tools that became our children when their CLI died (subreaper).
+
+    Who starts a child here collects it at once, so one that is still there a round later is
+    an orphan. Waiting for any child instead would take the CLIs' exit codes from the SDK.
+    """
+    before: set[int] = set()
+    while True:
+        ended = await asyncio.to_thread(processes.zombie_children)
+        for pid in ended & before:
+            processes.reap(pid)
+        before = ended
+        await asyncio.sleep(COLLECT_EVERY_S)
 
 
 def write_launcher(directory: Path) -> Path:

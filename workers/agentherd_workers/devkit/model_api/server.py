@@ -25,6 +25,7 @@ from agentherd_workers.devkit.model_api.steps import (
 
 _MAX_REQUEST_BYTES = 256 * 1024 * 1024
 _SCENARIO = re.compile(r"scenario:([A-Za-z0-9_-]+)")
+_SESSION = re.compile(r'"session_id":"([^"]+)"')
 _ECHO_CHARS = 200
 _HANG_S = 3600.0
 
@@ -104,6 +105,7 @@ class ModelServer:
             self._loop.run_forever()
         finally:
             self._loop.run_until_complete(runner.cleanup())
+            self._loop.run_until_complete(_cancel_rest())
             self._loop.close()
 
     async def _listen(self) -> web.AppRunner:
@@ -169,10 +171,16 @@ class ModelServer:
 
     def _next_fault(self, body: dict[str, Any], script: str, answered: int) -> int:
         """How many faults of this turn the session has seen; counts this one."""
-        who = str(body.get("metadata", {}).get("user_id", ""))
-        key = hashlib.sha256(f"{who}\n{script}\n{answered}".encode()).hexdigest()
+        key = hashlib.sha256(f"{_session(body)}\n{script}\n{answered}".encode()).hexdigest()
         self._faults_served[key] += 1
         return self._faults_served[key] - 1
+
+
+def _session(body: dict[str, Any]) -> str:
+    """The session's id, which a resume keeps; the device's, beside it, is new each time."""
+    user = str(body.get("metadata", {}).get("user_id", ""))
+    found = _SESSION.search(user)
+    return found[1] if found else user
 
 
 def _with_script(body: dict[str, Any], script: str) -> dict[str, Any]:
@@ -195,7 +203,10 @@ async def _answer(request: web.Request, step: Step, model: str, number: int) -> 
     for event in stream(step, model, number):
         if step.delay_s and b"content_block_delta" in event:
             await asyncio.sleep(step.delay_s)
-        await response.write(event)
+        try:
+            await response.write(event)
+        except ConnectionResetError:  # a CLI that was interrupted has left
+            break
         if step.drop == "during" or step.hang == "during":
             return await _go_silent(request, hang=step.hang is not None)
     return response
@@ -207,6 +218,14 @@ async def _go_silent(request: web.Request, *, hang: bool) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
+
+
+async def _cancel_rest() -> None:
+    """End the requests that are left hanging."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _count_tokens(_request: web.Request) -> web.Response:
