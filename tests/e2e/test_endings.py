@@ -149,7 +149,7 @@ def test_revoked_job_is_cancelled(fleet: Fleet, celery: Celery, steps: tuple[Ste
     assert result.failure.kind is FailureKind.CANCELLED
     assert result.attempts == 1
     assert handle.transcript()
-    wait_until(lambda: celery.AsyncResult(handle.id).state == "REVOKED", "Celery knows")
+    wait_until(lambda: str(celery.AsyncResult(handle.id).state) == "REVOKED", "Celery knows")
 
 
 def test_job_revoked_while_it_waits_is_cancelled(fleet: Fleet, celery: Celery) -> None:
@@ -162,7 +162,7 @@ def test_job_revoked_while_it_waits_is_cancelled(fleet: Fleet, celery: Celery) -
 
     result = handle.result(20)
     assert (result.state, result.attempts) == (JobState.CANCELLED, 0)
-    assert celery.AsyncResult(handle.id).state == "REVOKED"
+    assert str(celery.AsyncResult(handle.id).state) == "REVOKED"
 
 
 def test_unknown_session_fails_for_good(celery: Celery, fleet: Fleet) -> None:

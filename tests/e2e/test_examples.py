@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agentherd_workers.devkit import scripts
+from agentherd_workers.devkit.model_api import Step
 from support.fleet import Fleet
 from support.programs import REPOSITORY, run_program
 
@@ -42,6 +43,6 @@ def test_example(fleet: Fleet, path: Path) -> None:
     assert EXPECTED[path.name](ended.stdout), ended.stdout
 
 
-def _haiku() -> scripts.Step:
+def _haiku() -> Step:
     # The CLI wants an absolute path, which the job's author can't know.
     return scripts.write_file("haiku.txt", "white sheep")

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from agentherd_workers.devkit.model_api.answer import stream
@@ -109,7 +110,7 @@ class ModelServer:
             self._loop.close()
 
     async def _listen(self) -> web.AppRunner:
-        app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
+        app = web.Application(client_max_size=_MAX_REQUEST_BYTES, middlewares=[_client_may_leave])
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", _count_tokens)
         app.router.add_route("*", "/{rest:.*}", _anything)
@@ -176,6 +177,15 @@ class ModelServer:
         return self._faults_served[key] - 1
 
 
+@web.middleware
+async def _client_may_leave(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A CLI that was interrupted leaves in mid-request; that is no fault of the model."""
+    try:
+        return await handler(request)
+    except (ConnectionError, ClientPayloadError):
+        return web.Response()
+
+
 def _session(body: dict[str, Any]) -> str:
     """The session's id, which a resume keeps; the device's, beside it, is new each time."""
     user = str(body.get("metadata", {}).get("user_id", ""))
@@ -203,10 +213,7 @@ async def _answer(request: web.Request, step: Step, model: str, number: int) -> 
     for event in stream(step, model, number):
         if step.delay_s and b"content_block_delta" in event:
             await asyncio.sleep(step.delay_s)
-        try:
-            await response.write(event)
-        except ConnectionResetError:  # a CLI that was interrupted has left
-            break
+        await response.write(event)
         if step.drop == "during" or step.hang == "during":
             return await _go_silent(request, hang=step.hang is not None)
     return response
