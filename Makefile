@@ -22,7 +22,7 @@ $(READY): requirements/dev.txt producer/pyproject.toml workers/pyproject.toml
 	@touch $@
 
 demo: $(READY) ## run five real jobs on the simulated model (under a minute)
-	$(CLEAN) $(BIN)/agentherd demo
+	$(CLEAN) $(BIN)/agentherd demo $(ARGS)
 
 test: $(READY) ## run every test
 	$(CLEAN) $(BIN)/pytest -n 2 --dist loadscope $(ARGS)
@@ -35,7 +35,7 @@ types: $(READY) ## check types, strictly
 	$(CLEAN) $(BIN)/mypy producer/agentherd workers/agentherd_workers tests benchmarks examples
 
 bench: $(READY) ## measure against the alternatives; JSON in build/
-	$(CLEAN) $(BIN)/python -m benchmarks
+	$(CLEAN) $(BIN)/python -m benchmarks $(ARGS)
 
 lock: $(READY) ## pin and hash every requirement again (needs uv)
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-package agentherd --no-emit-package agentherd-workers --custom-compile-command "make lock" --python-version 3.11 --output-file requirements/dev.txt requirements/dev.in

@@ -3,8 +3,6 @@
 The baseline does what the SDK documents of its example Redis adapter: RPUSH of one JSON text
 an entry, ZADD of an index; LRANGE of everything, json.loads of each. It dedupes nothing, expires
 nothing and fences nothing.
-
-    python -m benchmarks.session_store
 """
 
 import asyncio
@@ -12,7 +10,6 @@ import json
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from statistics import median
 from typing import Any, cast
 
 from claude_agent_sdk import SessionKey, SessionStoreEntry
@@ -20,6 +17,7 @@ from redis.asyncio import Redis
 
 from agentherd_workers.agent.session_store import RedisSessionStore
 from agentherd_workers.devkit.redis_server import RedisServer, redis_binaries
+from benchmarks.figures import Figure, compared
 
 ROUNDS = 7
 EAGER_SIZES = (1, 2, 3, 5, 1, 4) * 40
@@ -112,9 +110,9 @@ async def _load(store: Store) -> float:
 
 
 _MEASURED: dict[str, Callable[[Store], Awaitable[float]]] = {
-    "append_1_to_5": _eager,
-    "append_500": _batch,
-    "load_10000": _load,
+    "append of 1-5 entries": _eager,
+    "append of 500 entries": _batch,
+    "load of 10,000 entries": _load,
 }
 
 
@@ -130,47 +128,38 @@ async def _bytes_an_entry(store: Store, redis: Redis) -> float:
     return float(used) / (10 * BATCH_ENTRIES)
 
 
-async def _measure(url: str) -> dict[str, Any]:
+async def _measure(url: str, server: str) -> tuple[list[Figure], dict[str, Any]]:
     async with Redis.from_url(url) as redis:
         stores: dict[str, Store] = {"baseline": Baseline(redis), "ours": RedisSessionStore(redis)}
-        times_s: dict[str, dict[str, list[float]]] = {
+        times_ms: dict[str, dict[str, list[float]]] = {
             what: {name: [] for name in stores} for what in _MEASURED
         }
         for number in range(ROUNDS):
             for what, run in _MEASURED.items():
                 # Turn about, so that neither always goes first.
                 for name in sorted(stores, reverse=bool(number % 2)):
-                    times_s[what][name].append(await run(stores[name]))
+                    times_ms[what][name].append(await run(stores[name]) * 1000)
             await redis.execute_command("FLUSHALL", "SYNC")
-        results: dict[str, Any] = {what: _compare(times) for what, times in times_s.items()}
-        results["bytes_an_entry"] = {
-            name: round(await _bytes_an_entry(store, redis)) for name, store in stores.items()
-        }
-        return results
-
-
-def _compare(times_s: dict[str, list[float]]) -> dict[str, float]:
-    pairs = zip(times_s["baseline"], times_s["ours"], strict=True)
-    return {
-        "baseline_ms": round(median(times_s["baseline"]) * 1000, 3),
-        "ours_ms": round(median(times_s["ours"]) * 1000, 3),
-        "speed_ratio": round(median(plain / own for plain, own in pairs), 2),
-    }
+        stored = {name: await _bytes_an_entry(store, redis) for name, store in stores.items()}
+    figures = [
+        compared(f"{what}, {server}", "ms", times["ours"], times["baseline"], at_most=1.0)
+        for what, times in times_ms.items()
+    ]
+    name = f"stored, {server}"
+    figures.append(compared(name, "bytes/entry", [stored["ours"]], [stored["baseline"]]))
+    return figures, times_ms
 
 
 def measure() -> dict[str, Any]:
     """Run it on every server binary here.
 
     Returns:
-        Per binary and kind of call: medians in ms, and `speed_ratio`, the median over the rounds
-        of baseline time by our time: above 1 we are faster.
+        The figures, and every round's milliseconds per server and kind of call.
     """
-    results = {}
+    figures: list[Figure] = []
+    times_ms = {}
     for name, binary in redis_binaries().items():
         with RedisServer(binary=binary) as server:
-            results[name] = asyncio.run(_measure(server.url))
-    return results
-
-
-if __name__ == "__main__":
-    print(json.dumps(measure(), indent=2))
+            found, times_ms[name] = asyncio.run(_measure(server.url, name))
+            figures += found
+    return {"figures": figures, "times_ms": times_ms}

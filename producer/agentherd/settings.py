@@ -1,9 +1,10 @@
 """What a producer, and the CLI, can be told by the environment: `AGENTHERD_*`."""
 
+import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agentherd.client.connection import check_url
 from agentherd.contract.base import problems_of
@@ -22,6 +23,18 @@ def _check_secret_url(url: SecretStr) -> SecretStr:
 
 RedisUrl = Annotated[SecretStr, AfterValidator(_check_secret_url)]
 """May hold a password, so it never prints itself."""
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        return json.loads(value)
+    return [name for name in (part.strip() for part in value.split(",")) if name]
+
+
+NameList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+"""Names in one variable: `A,B`, or a JSON list."""
 
 
 class CheckedSettings(BaseSettings):

@@ -30,6 +30,7 @@ def event(kind: EventKind | str, **data: object) -> JobEvent:
         (EventKind.SUBMITTED, {"state": "scheduled"}, "scheduled; waits for its time"),
         (EventKind.STARTED, {"worker": "w1", "resumed": False}, "on w1"),
         (EventKind.TOOL_STARTED, {"tool": "Read", "input": {"p": "x"}}, 'Read {"p": "x"}'),
+        (EventKind.TOOL_STARTED, {"tool": "Read", "input": '{"p": "…'}, 'Read {"p": "…'),
         (EventKind.TOOL_FINISHED, {"is_error": True, "output": "no"}, "error: no"),
         (EventKind.TEXT, {"text": "hi", "subagent": "critic"}, "[subagent] hi"),
         (EventKind.REQUEUED, {"reason": "lost", "delay_s": 2}, "lost, again in 2 s"),

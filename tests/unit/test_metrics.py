@@ -33,6 +33,7 @@ def report(**gate: object) -> WorkerReport:
         started_at_ms=1,
         slots=8,
         running=3,
+        mark=1 << 62,
         capacity={"default": 4},
         isolation="process",
         ceiling_enforcement="watchdog",

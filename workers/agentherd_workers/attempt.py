@@ -81,6 +81,8 @@ class Attempt:
         self.claim = claim
         self.job = job
         self.record = claim.record
+        # Redis's clock and this host's may differ: the wait is Redis's, the rest is ours.
+        self._released_at_ms = _unix_ms(claimed_at_s) - claim.waited_ms
         self._stop: Stop | None = None
         self._agent: AgentRun | None = None
         self._confinement: Confinement | None = None
@@ -88,7 +90,7 @@ class Attempt:
         self._lease = Lease(
             self._renew,
             host.settings.lease_s,
-            lambda: self.stop(Stop.LEASE_LOST),
+            self._on_lease_lost,
             claimed_at_s=claimed_at_s,
         )
         self._reporter = Reporter(self._report, self._lease.lose)
@@ -107,6 +109,10 @@ class Attempt:
     def sample(self, pids_by_mark: Mapping[int, Sequence[int]]) -> Excess | None:
         """Measure it; which ceiling it is over, if any. From any thread."""
         return self._confinement.sample(pids_by_mark) if self._confinement else None
+
+    def _on_lease_lost(self) -> None:
+        self._reporter.abandon()
+        self.stop(Stop.LEASE_LOST)
 
     async def run(self) -> JobResult | GivenBack:
         """The job's result, once it is written; no process and no directory is left.
@@ -205,7 +211,7 @@ class Attempt:
             prompt=prompt,
             idle_timeout_s=self.job.idle_timeout_s,
             wants_output=self.job.output_schema is not None,
-            released_at_ms=self.record.released_at_ms,
+            released_at_ms=self._released_at_ms,
             on_events=self._reporter.add,
             stderr=stderr,
         )
@@ -216,7 +222,7 @@ class Attempt:
     async def _plan(self) -> tuple[AttemptPlan, str]:
         """Whether the session starts, goes on or is copied, and what the agent is asked."""
         session = self.job.session
-        begun = self.record.attempt > 1 and await self._stored(self.record.session_id)
+        begun = self.claim.again and await self._stored(self.record.session_id)
         resume: str | None = None
         if begun:
             resume = self.record.session_id
@@ -278,19 +284,14 @@ class Attempt:
         self, notes: Notes, ended: Verdict, kept: list[Artifact]
     ) -> JobResult | GivenBack:
         """Write how the attempt ended: given back for another one, or the job's result."""
-        if self._stop is Stop.DRAINED and ended.state is not JobState.SUCCEEDED:
-            return await self._give_back("the worker is shutting down", delay_s=0, refund=True)
         result = self._result(notes, ended, kept)
+        if self._stop is Stop.DRAINED and not result.succeeded:
+            reason = "the worker is shutting down"
+            return await self._give_back(result, reason, delay_s=0, refund=True)
         delay_s = self._retry_delay_s(ended.failure)
         if delay_s is not None:
-            progress = _progress(result)
-            await self._write(
-                lambda: records.report(
-                    self.host.keys, self.record.job_id, self.claim.fence, [], progress
-                )
-            )
             reason = f"{result.failure.kind}: {result.failure.message}" if result.failure else ""
-            return await self._give_back(reason, delay_s=delay_s, refund=False)
+            return await self._give_back(result, reason, delay_s=delay_s, refund=False)
         finished_at_ms = await self._write(
             lambda: records.finish(
                 self.host.keys,
@@ -303,7 +304,15 @@ class Attempt:
             raise LeaseLost
         return result.model_copy(update={"finished_at_ms": finished_at_ms})
 
-    async def _give_back(self, reason: str, *, delay_s: float, refund: bool) -> GivenBack:
+    async def _give_back(
+        self, result: JobResult, reason: str, *, delay_s: float, refund: bool
+    ) -> GivenBack:
+        progress = _progress(result)
+        await self._write(
+            lambda: records.report(
+                self.host.keys, self.record.job_id, self.claim.fence, [], progress
+            )
+        )
         given = await self._write(
             lambda: records.requeue(
                 self.host.keys,
@@ -387,6 +396,11 @@ def _progress(result: JobResult) -> dict[str, str]:
         "turns": str(result.turns),
         "resources": result.resources.model_dump_json(),
     }
+
+
+def _unix_ms(at_s: float) -> float:
+    """A moment of `time.monotonic()` as Unix time on this host's clock."""
+    return (time.time() - time.monotonic() + at_s) * 1000
 
 
 def _host_failure(error: Exception) -> Verdict:

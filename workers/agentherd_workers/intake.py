@@ -12,7 +12,7 @@ from uuid import uuid4
 from redis.exceptions import RedisError
 
 from agentherd.contract.failures import FailureKind
-from agentherd.contract.job import Job
+from agentherd.contract.job import Job, check_job_id
 from agentherd.contract.results import Failure, JobResult
 from agentherd.contract.states import TERMINAL, JobState
 from agentherd.contract.wire import decode_job, job_from_wire
@@ -63,6 +63,10 @@ class Intake:
             queue: the Celery queue that the message came from.
         """
         if document is not None:
+            try:
+                check_job_id(job_id)
+            except InvalidJob as error:
+                return Settled(_unrecordable(job_id, error))
             await self._adopt(job_id, document, queue)
         place = await self._ask(lambda: _place(self.host, job_id))
         if place is None:
@@ -70,6 +74,9 @@ class Intake:
         tenant, own_queue = place
         if own_queue != queue:  # a queue is a memory class: RAM was booked for another one
             return Dropped(f"the job's own message is in the queue {own_queue}")
+        return await self._claim(job_id, tenant)
+
+    async def _claim(self, job_id: str, tenant: str) -> Attempt | Settled | Dropped:
         claimed_at_s = time.monotonic()
         lease_ms = int(self.host.settings.lease_s * 1000)
         outcome = await self._ask(
@@ -95,6 +102,13 @@ class Intake:
         if isinstance(ended, GivenBack):
             return Dropped(f"given back: {ended.reason}")
         return Settled(ended)
+
+    async def withdraw(self, job_id: str) -> None:
+        """End a job that waits: its message was revoked."""
+        record = await self._read(job_id)
+        if record is not None and record.state in (JobState.QUEUED, JobState.SCHEDULED):
+            failure = Failure(kind=FailureKind.CANCELLED, message="revoked before it started")
+            await self._end(record, JobState.CANCELLED, failure)
 
     async def _attempt(self, claim: Claim, claimed_at_s: float) -> Attempt | Settled | Dropped:
         try:
@@ -166,6 +180,8 @@ class Intake:
             state=state,
             failure=failure,
             session_id=record.session_id,
+            turns=record.turns,
+            usage=record.usage,
             attempts=record.attempt,
             submitted_at_ms=record.submitted_at_us // 1000,
             started_at_ms=record.started_at_ms,
@@ -203,6 +219,13 @@ def _place(host: Host, job_id: str) -> Operation[tuple[str, str] | None]:
 
 def _invalid(error: InvalidJob) -> Failure:
     return Failure(kind=FailureKind.INVALID_JOB, message=str(error))
+
+
+def _unrecordable(job_id: str, error: InvalidJob) -> JobResult:
+    """What Celery is told of a task whose id would name another key than a record."""
+    return JobResult(
+        job_id=job_id, state=JobState.FAILED, failure=_invalid(error), session_id=str(uuid4())
+    )
 
 
 def _unreadable(job_id: str, document: Any) -> Submission:

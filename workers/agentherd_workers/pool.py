@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool  # type: ignore[attr-defined]
+from celery.signals import task_revoked
+from celery.worker.state import revoked
 
+from agentherd_workers.agent.outcome import Stop
 from agentherd_workers.supervisor import HostNotReady, reservation
 from agentherd_workers.task import queue_of_request
 
@@ -36,6 +39,7 @@ class AgentPool(TaskPool):
             self.app.supervisor.start(self.limit, list(self.app.amqp.queues.consume_from))
         except HostNotReady as error:
             raise SystemExit(f"agentherd worker: this host can't run agents: {error}") from error
+        task_revoked.connect(self._on_revoked)
 
     def on_stop(self) -> None:
         """Warm shutdown: wait for the jobs that run."""
@@ -46,6 +50,11 @@ class AgentPool(TaskPool):
         """Cold shutdown: give the jobs back to the queue, their agents ended."""
         self.app.supervisor.drain()
         self.on_stop()
+
+    def _on_revoked(self, request: Any, terminated: bool, **_: Any) -> None:
+        """Celery dropped the message of a job that was revoked before it started."""
+        if not terminated:
+            self.app.supervisor.withdraw(request.id)
 
     def on_apply(
         self,
@@ -84,7 +93,12 @@ class AgentPool(TaskPool):
         return ApplyResult(ended)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:
-        """Cancel the agent of one job: `revoke(terminate=True)`, Flower's Terminate."""
+        """End the agent of one job: `revoke(terminate=True)`, Flower's Terminate, cold shutdown.
+
+        Celery calls it in each case alike. Who revokes says so first; a job that nobody
+        revoked is given back.
+        """
         job_id = self._jobs.get(pid)
         if job_id is not None:
-            self.app.supervisor.cancel(job_id)
+            reason = Stop.CANCELLED if job_id in revoked else Stop.DRAINED
+            self.app.supervisor.stop_job(job_id, reason)

@@ -36,6 +36,10 @@ class Reporter:
             del self._pending[:-MAX_PENDING]
             self._wake.set()
 
+    def abandon(self) -> None:
+        """Send nothing more: the job may be someone else's."""
+        self._task.cancel()
+
     async def close(self, timeout_s: float) -> None:
         """Send what is left, then end."""
         self._closing = True

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, ByteSize, Field, SecretStr
 
 from agentherd.contract.base import ModelName, matching
 from agentherd.contract.job import MEMORY_CLASS
-from agentherd.settings import HerdSettings
+from agentherd.settings import HerdSettings, NameList
 from agentherd_workers.isolation import IsolationChoice
 from agentherd_workers.sizes import Bytes, GiB, MiB, at_least
 
@@ -72,9 +72,9 @@ class WorkerSettings(HerdSettings):
     # The agents' environment.
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     """Their PATH."""
-    job_env_allow: tuple[str, ...] = ()
+    job_env_allow: NameList = ()
     """Names, or patterns such as `APP_*`, that a job may set in its agent's environment."""
-    pass_env: tuple[str, ...] = ()
+    pass_env: NameList = ()
     """Names of the worker's own environment that every agent gets, such as `HTTPS_PROXY`."""
 
     # Redis.

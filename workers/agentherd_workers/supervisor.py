@@ -56,6 +56,8 @@ T = TypeVar("T")
 
 RELEASE_EVERY_S = 1.0
 """How often scheduled jobs are looked for."""
+COLLECT_EVERY_S = 5.0
+"""How often ended orphans are looked for."""
 MEASURE_EVERY_S = 0.25
 """How often what jobs take is measured."""
 LOOK_EVERY_S = 0.5
@@ -139,6 +141,7 @@ class Supervisor:
             self._measure_jobs,
             self._look_at_queues,
             self._announce,
+            _collect_orphans,
         )
         for duty in duties:
             asyncio.run_coroutine_threadsafe(_keep_up(duty), self._loop)
@@ -159,12 +162,18 @@ class Supervisor:
         """
         return self._call(self._run(job_id, document, queue, reservation.get()))
 
-    def cancel(self, job_id: str) -> bool:
+    def stop_job(self, job_id: str, reason: Stop) -> bool:
         """End a job that runs here, soon; False: it does not."""
-        return self._call(self._stop_job(job_id, Stop.CANCELLED))
+        return self._call(self._stop_job(job_id, reason))
+
+    def withdraw(self, job_id: str) -> None:
+        """End a job that waits as cancelled; returns at once."""
+        asyncio.run_coroutine_threadsafe(self._accepts.withdraw(job_id), self._loop)
 
     def drain(self) -> None:
         """Give every job back to the queue; returns when no agent is left."""
+        if not self._thread.is_alive():
+            return
         self._draining = True
         self._call(self._stop_all(Stop.DRAINED))
 
@@ -305,6 +314,7 @@ class Supervisor:
             slots=self.gate.limits.slots,
             running=len(self._running),
             capacity=self._capacity,
+            mark=self._marks.worker,
             isolation=means.isolation,
             ceiling_enforcement=means.ceiling_enforcement,
             gate=self.gate.report(),
@@ -330,6 +340,21 @@ async def _keep_up(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
         except Exception:
             log.exception("%s failed and begins again", getattr(duty, "__name__", duty))
             await asyncio.sleep(DUTY_PAUSE_S)
+
+
+async def _collect_orphans() -> None:
+    """Collect ended tools that became our children when their CLI died (subreaper).
+
+    Who starts a child here collects it at once, so one that is still there a round later is
+    an orphan. Waiting for any child instead would take the CLIs' exit codes from the SDK.
+    """
+    before: set[int] = set()
+    while True:
+        ended = await asyncio.to_thread(processes.zombie_children)
+        for pid in ended & before:
+            processes.reap(pid)
+        before = ended
+        await asyncio.sleep(COLLECT_EVERY_S)
 
 
 def write_launcher(directory: Path) -> Path:

@@ -51,13 +51,15 @@ def queue_of_request(request: Mapping[str, Any]) -> str:
 
 def document_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     """The job that a plain Celery client sent, or None. Anything odd is kept, to be refused."""
-    if not args and not kwargs:
-        return None
-    if not args and set(kwargs) == {"job"}:
-        return kwargs["job"]
-    if len(args) == 1 and not kwargs:
-        return args[0]
-    return {"args": list(args), **kwargs}
+    match args, kwargs:
+        case (), {} if not kwargs:
+            return None
+        case (), {"job": job} if len(kwargs) == 1 and job is not None:
+            return job
+        case (job,), {} if not kwargs and job is not None:
+            return job
+        case _:
+            return {"args": list(args), **kwargs}
 
 
 def _for_celery(task: "Task[Any, Any]", result: JobResult) -> dict[str, Any]:

@@ -13,11 +13,8 @@ import os
 import secrets
 import shutil
 import stat
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from agentherd.contract.files import InputFile
 
@@ -133,22 +130,25 @@ def sweep_leftovers(root: Path) -> list[Path]:
 
 def remove_tree(path: Path) -> None:
     """Remove a directory tree, also where the agent took its own permissions away."""
+    if not os.path.lexists(path):
+        return
+    if path.is_symlink():  # the agent put it in the directory's place
+        path.unlink()
+        return
+    try:
+        shutil.rmtree(path)
+    except OSError:
+        _unlock_folders(path)
+        shutil.rmtree(path)
 
-    def unlock(function: Callable[..., Any], name: str, _error: object) -> None:
-        if not os.path.lexists(name):
-            return
-        Path(name).parent.chmod(0o700)
-        if not Path(name).is_symlink():
-            Path(name).chmod(0o700)
-        if function in (os.unlink, os.remove):
-            os.unlink(name)  # noqa: PTH108 - the function that failed
-        else:
-            shutil.rmtree(name)
 
-    if sys.version_info >= (3, 12):
-        shutil.rmtree(path, onexc=unlock) if os.path.lexists(path) else None
-    elif os.path.lexists(path):
-        shutil.rmtree(path, onerror=unlock)
+def _unlock_folders(path: Path) -> None:
+    """Give every folder of the tree its owner's permissions back. No link is followed."""
+    path.chmod(0o700)
+    for parent, folders, _files in os.walk(path):  # reads a folder after its parent's turn here
+        for folder in folders:
+            if not (Path(parent) / folder).is_symlink():
+                (Path(parent) / folder).chmod(0o700)
 
 
 def _lock_path(path: Path) -> Path:

@@ -77,13 +77,15 @@ def _agent_ready(data: Data) -> str:
 
 
 def _tool_started(data: Data) -> str:
-    return f"{data.get('tool', '?')} {json.dumps(data.get('input'), ensure_ascii=False)}"
+    return f"{data.get('tool', '?')} {_text(data.get('input'))}"
 
 
 def _tool_finished(data: Data) -> str:
-    output = data.get("output")
-    text = output if isinstance(output, str) else json.dumps(output, ensure_ascii=False)
-    return f"{'error' if data.get('is_error') else 'ok'}: {text}"
+    return f"{'error' if data.get('is_error') else 'ok'}: {_text(data.get('output'))}"
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def _subagent(data: Data) -> str:

@@ -14,7 +14,7 @@ from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
 from agentherd.contract.events import JobEvent
 from agentherd.contract.hosts import WorkerReport
-from agentherd.contract.job import Job
+from agentherd.contract.job import Job, check_job_id
 from agentherd.contract.listing import JobPage
 from agentherd.contract.results import Artifact, JobResult
 from agentherd.contract.states import JobState
@@ -52,8 +52,8 @@ class AsyncHerd:
         return [self.job(job_id) for job_id in job_ids]
 
     def job(self, job_id: str) -> "AsyncJobHandle":
-        """A handle on a job; asks Redis nothing yet."""
-        return AsyncJobHandle(self, job_id)
+        """A handle on a job; see `Herd.job`."""
+        return AsyncJobHandle(self, check_job_id(job_id))
 
     async def jobs(
         self,

@@ -10,7 +10,7 @@ from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
 from agentherd.contract.events import JobEvent
 from agentherd.contract.hosts import WorkerReport
-from agentherd.contract.job import Job
+from agentherd.contract.job import Job, check_job_id
 from agentherd.contract.listing import JobPage
 from agentherd.contract.results import Artifact, JobResult
 from agentherd.contract.states import JobState
@@ -73,8 +73,8 @@ class Herd:
         return [self.job(job_id) for job_id in job_ids]
 
     def job(self, job_id: str) -> "JobHandle":
-        """A handle on a job; asks Redis nothing yet."""
-        return JobHandle(self, job_id)
+        """A handle on a job; asks Redis nothing yet. Raises `InvalidJob`: no job has such an id."""
+        return JobHandle(self, check_job_id(job_id))
 
     def jobs(
         self,
@@ -89,8 +89,12 @@ class Herd:
         """One page of jobs submitted in [since, until), the newest first.
 
         Args:
+            since, until: with a time zone.
             limit: 1-1000.
             cursor: of the page before.
+
+        Raises:
+            ValueError: an argument is out of range.
         """
         return self.connection.run(
             requests.jobs(

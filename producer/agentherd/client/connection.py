@@ -11,8 +11,10 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,  # noqa: A004 - redis' own, below the builtin of that name
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
+    RedisError,
     TimeoutError,  # noqa: A004
 )
 from redis.retry import Retry
@@ -26,11 +28,14 @@ _UNAVAILABLE = (
     AuthenticationError,
     BusyLoadingError,
     ConnectionError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     TimeoutError,
     OSError,
 )
+_REFUSALS = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN")
+"""First words of what Redis answers to every write while it is not well."""
 _SCHEMES = ("redis", "rediss", "unix")
 _TRIES = 2
 """Every script may be sent twice: a repeat finds what the first one wrote."""
@@ -40,14 +45,22 @@ def check_url(url: str) -> str:
     """Return a Redis URL that can be used.
 
     Raises:
-        InvalidSettings: another scheme, or no host.
+        InvalidSettings: another scheme, no host, or a port that is none.
     """
-    parts = urlsplit(url)
-    if parts.scheme not in _SCHEMES or not (parts.hostname or parts.scheme == "unix"):
+    if not _is_redis_url(url):
         raise InvalidSettings(
             [("redis_url", f"must look like redis://host:6379/0 ({', '.join(_SCHEMES)})")]
         )
     return url
+
+
+def _is_redis_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        _port = parts.port  # raises where it is none
+    except ValueError:
+        return False
+    return parts.scheme in _SCHEMES and bool(parts.hostname or parts.scheme == "unix")
 
 
 def display_url(url: str) -> str:
@@ -58,12 +71,16 @@ def display_url(url: str) -> str:
 
 
 def _options(timeout_s: float) -> dict[str, Any]:
+    # No health checks: redis-py retries each of their pings, within the tries of a connect.
     return {
         "socket_timeout": timeout_s / _TRIES,
         "socket_connect_timeout": timeout_s / _TRIES,
-        "health_check_interval": 30,
         "client_name": "agentherd",
     }
+
+
+def _is_outage(error: Exception) -> bool:
+    return isinstance(error, _UNAVAILABLE) or str(error).startswith(_REFUSALS)
 
 
 def _unavailable(url: str, error: Exception) -> BrokerUnavailable:
@@ -87,7 +104,9 @@ class Connection:
             return run(operation, self.redis)
         except AgentherdError:  # `ResultTimeout` is an OSError too
             raise
-        except _UNAVAILABLE as error:
+        except (RedisError, OSError) as error:
+            if not _is_outage(error):
+                raise
             raise _unavailable(self.url, error) from error
 
     def close(self) -> None:
@@ -112,7 +131,9 @@ class AsyncConnection:
             return await run_async(operation, self.redis)
         except AgentherdError:
             raise
-        except _UNAVAILABLE as error:
+        except (RedisError, OSError) as error:
+            if not _is_outage(error):
+                raise
             raise _unavailable(self.url, error) from error
 
     async def close(self) -> None:

@@ -1,5 +1,6 @@
 """What a client asks of Redis, once for both kinds of caller. No I/O of its own."""
 
+import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -45,13 +46,25 @@ def new_submission(job: Job, job_id: str | None) -> Submission:
     """`job` with the ids that are fixed at submit.
 
     Raises:
-        InvalidJob: the id can't name a job, or the job is too large once encoded.
+        InvalidJob: the id can't name a job, the job can only expire, or it is too large once
+            encoded.
     """
+    _check_can_start(job)
     return records.submission(
         job,
         check_job_id(job_id) if job_id is not None else str(uuid4()),
         job.session_id or str(uuid4()),
     )
+
+
+def _check_can_start(job: Job) -> None:
+    if job.not_before is None or job.expires_s is None:
+        return
+    wait_s = job.not_before.timestamp() - time.time()
+    if wait_s >= job.expires_s:
+        raise InvalidJob(
+            [("expires_s", f"passes before not_before, which is {wait_s:.0f} s from now")]
+        )
 
 
 def submit(keys: Keys, rules: SubmitRules, new: Submission) -> Operation[str]:

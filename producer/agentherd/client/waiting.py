@@ -74,12 +74,14 @@ class EventFeed:
     follow: bool
     slice_ms: int
     done: bool = False
+    waits: bool = False
+    """The first read does not: the job may be unknown, or may have nothing more to tell."""
 
     def step(self) -> Operation[list[JobEvent]]:
         """The next events, perhaps none yet. Sets `done` after the last one."""
-        page = yield from events.read_events(
-            self.keys, self.job_id, self.after, self.slice_ms if self.follow else 0
-        )
+        wait_ms = self.slice_ms if self.follow and self.waits else 0
+        page = yield from events.read_events(self.keys, self.job_id, self.after, wait_ms)
+        self.waits = True
         if page:
             self.after = page[-1].id
             self.done = page[-1].kind == EventKind.ENDED

@@ -1,6 +1,9 @@
 """What happens to a job while it is on its way, as a stream."""
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from agentherd.contract.base import Json, Report
 
@@ -47,6 +50,6 @@ class JobEvent(Report):
     attempt: int
     at_ms: int
     """Redis's clock, Unix time."""
-    kind: EventKind | str
+    kind: Annotated[EventKind | str, Field(union_mode="left_to_right")]
     """An `EventKind`; a plain string where a newer worker sent one this version doesn't know."""
     data: dict[str, Json] = {}

@@ -2,13 +2,17 @@
 
 import base64
 import binascii
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import PurePosixPath
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, model_validator
 
-from agentherd.contract.base import Contract
+from agentherd.contract.base import Contract, at_most_bytes, check_unicode
+
+MAX_PART_BYTES = 255
+"""Of a file's or folder's name, on every common file system."""
 
 
 def _check_relative(path: str) -> str:
@@ -20,18 +24,24 @@ def _check_relative(path: str) -> str:
         raise ValueError("must stay inside the workspace: no absolute path, no `..`, no `~`")
     if not pure.parts:
         raise ValueError("must name a file below the workspace")
+    if path != str(pure):
+        raise ValueError(f"must be written plainly, as {str(pure)[:80]!r}")
+    if any(len(part.encode()) > MAX_PART_BYTES for part in pure.parts):
+        raise ValueError(f"each part at most {MAX_PART_BYTES} bytes")
     return path
 
 
-RelativePath = Annotated[str, Field(max_length=1024), AfterValidator(_check_relative)]
-"""A path below the job's workspace."""
+RelativePath = Annotated[
+    str, AfterValidator(check_unicode), at_most_bytes(1024), AfterValidator(_check_relative)
+]
+"""A path below the job's workspace: 1,024 bytes at most, without `.` or empty parts."""
 
 
 class InputFile(Contract):
     """One file put into the workspace before the agent starts. Give `text` or `base64`."""
 
     path: RelativePath
-    text: str | None = None
+    text: Annotated[str, AfterValidator(check_unicode)] | None = None
     """UTF-8 content."""
     base64: str | None = None
     """Any content, base64 (RFC 4648)."""
@@ -72,10 +82,22 @@ def files_from_mapping(value: Any) -> Any:
     if not isinstance(value, Mapping):
         return value
     return tuple(
-        {"path": path, "text": content}
-        if isinstance(content, str)
-        else {"path": path, "base64": base64.b64encode(content).decode()}
+        {"path": path, "base64": base64.b64encode(content).decode()}
         if isinstance(content, bytes)
-        else {"path": path, "text": None}
+        else {"path": path, "text": content}
         for path, content in value.items()
     )
+
+
+def check_tree(files: tuple[InputFile, ...]) -> None:
+    """Refuse files that can't all be written: the same path twice, a file that is a folder too.
+
+    Raises:
+        ValueError: names every path.
+    """
+    counts = Counter(file.path for file in files)
+    if twice := sorted(path for path, count in counts.items() if count > 1):
+        raise ValueError(f"the same path more than once: {', '.join(twice)}")
+    folders = {str(folder) for path in counts for folder in PurePosixPath(path).parents}
+    if both := sorted(folders & counts.keys()):
+        raise ValueError(f"a file and a folder of other files: {', '.join(both)}")

@@ -36,6 +36,8 @@ class WorkerReport(Report):
     running: int
     capacity: dict[str, int]
     """How many agents of each memory class the host holds when no other runs; served classes."""
+    mark: int
+    """What the processes of its agents carry; see agentherd_workers/processes.py."""
     isolation: str
     ceiling_enforcement: str
     gate: GateReport

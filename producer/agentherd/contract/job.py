@@ -1,30 +1,35 @@
 """`Job`: everything one agent run may be told, with a limit on every field."""
 
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from pydantic import (
+    AfterValidator,
     AwareDatetime,
     BeforeValidator,
     Field,
-    ValidationError,
+    ValidationInfo,
+    field_serializer,
     field_validator,
-    model_validator,
 )
 
 from agentherd.contract.base import (
+    BY_NAME,
+    MAX_ARGUMENT_BYTES,
+    PLAIN,
     Contract,
     Json,
     KiB,
     MiB,
     ModelName,
+    Text,
     ToolRule,
+    at_most_bytes,
     matching,
-    problems_of,
 )
 from agentherd.contract.failures import RETRYABLE, FailureKind
-from agentherd.contract.files import InputFile, RelativePath, files_from_mapping
+from agentherd.contract.files import InputFile, RelativePath, check_tree, files_from_mapping
 from agentherd.contract.schemas import check_output_schema
 from agentherd.errors import InvalidJob
 
@@ -54,11 +59,43 @@ Name = Annotated[
     str, matching(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}", "1-64 letters, digits, `_` and `-`")
 ]
 
+MAX_ENV_BYTES = 256 * KiB
+"""All names and values of one environment together."""
+
+
+def _check_env(env: dict[str, str]) -> dict[str, str]:
+    size_bytes = sum(len(name) + len(value.encode()) + 2 for name, value in env.items())
+    if size_bytes > MAX_ENV_BYTES:
+        raise ValueError(f"{size_bytes} bytes together; at most {MAX_ENV_BYTES}")
+    return env
+
+
+EnvName = Annotated[
+    str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name for an environment variable")
+]
+Environment = Annotated[
+    dict[EnvName, Annotated[Text, at_most_bytes(32 * KiB)]],
+    Field(max_length=64),
+    AfterValidator(_check_env),
+    BY_NAME,
+]
+"""Variables for a process; each value at most 32 KiB, all together 256 KiB."""
+
+
+def _check_rules(rules: tuple[str, ...]) -> tuple[str, ...]:
+    size_bytes = len(",".join(rules).encode())
+    if size_bytes > MAX_ARGUMENT_BYTES:  # the CLI is given them as one
+        raise ValueError(f"{size_bytes} bytes together; at most {MAX_ARGUMENT_BYTES}")
+    return rules
+
+
+ToolRules = Annotated[tuple[ToolRule, ...], Field(max_length=256), AfterValidator(_check_rules)]
+
 
 class SystemPrompt(Contract):
     """The agent's system prompt: Claude Code's own with `text` appended, or `text` alone."""
 
-    text: Annotated[str, Field(min_length=1, max_length=256 * KiB)]
+    text: Annotated[str, Field(min_length=1, max_length=256 * KiB), PLAIN]
     mode: Literal["append", "replace"] = "append"
 
 
@@ -84,6 +121,13 @@ class ForkSession(Contract):
     new_id: UUID | None = None
     """The copy's id. Without it a UUID is chosen at submit."""
 
+    @field_validator("new_id")
+    @classmethod
+    def _is_another(cls, new_id: UUID | None, info: ValidationInfo) -> UUID | None:
+        if new_id is not None and new_id == info.data.get("id"):
+            raise ValueError("must differ from `id`, the session that is copied")
+        return new_id
+
 
 Session = Annotated[NewSession | ResumeSession | ForkSession, Field(discriminator="kind")]
 
@@ -92,17 +136,26 @@ class StdioServer(Contract):
     """An MCP server that the CLI starts as a child process inside the job."""
 
     type: Literal["stdio"] = "stdio"
-    command: Annotated[str, Field(min_length=1, max_length=1024)]
-    args: Annotated[tuple[str, ...], Field(max_length=64)] = ()
-    env: Annotated[dict[str, str], Field(max_length=64)] = {}
+    command: Annotated[str, Field(min_length=1, max_length=1024), PLAIN]
+    args: Annotated[tuple[Annotated[Text, at_most_bytes(32 * KiB)], ...], Field(max_length=64)] = ()
+    env: Environment = {}
+
+
+HeaderName = Annotated[
+    str, matching(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}", "the name of an HTTP header")
+]
+HeaderValue = Annotated[
+    str,
+    matching(r"[\t\x20-\x7e\x80-\xff]{0,8192}", "Latin-1 on one line, 8 KiB at most", secret=True),
+]
 
 
 class RemoteServer(Contract):
     """An MCP server reached over the network."""
 
     type: Literal["http", "sse"]
-    url: Annotated[str, matching(r"https?://\S{1,2040}", "an http or https URL")]
-    headers: Annotated[dict[str, str], Field(max_length=32)] = {}
+    url: Annotated[Text, matching(r"https?://\S{1,2040}", "an http or https URL", secret=True)]
+    headers: Annotated[dict[HeaderName, HeaderValue], Field(max_length=32), BY_NAME] = {}
 
 
 McpServer = Annotated[StdioServer | RemoteServer, Field(discriminator="type")]
@@ -117,9 +170,9 @@ def _default_to_stdio(value: Any) -> Any:
 class Subagent(Contract):
     """A subagent that the agent may start with its Agent tool."""
 
-    description: Annotated[str, Field(min_length=1, max_length=4 * KiB)]
+    description: Annotated[str, Field(min_length=1, max_length=4 * KiB), PLAIN]
     """When to use it; the agent reads this."""
-    prompt: Annotated[str, Field(min_length=1, max_length=64 * KiB)]
+    prompt: Annotated[str, Field(min_length=1, max_length=64 * KiB), PLAIN]
     """Its system prompt."""
     tools: Annotated[tuple[ToolRule, ...], Field(max_length=128)] | None = None
     """The tools it may use; None: all of the job's."""
@@ -147,6 +200,11 @@ class RetryPolicy(Contract):
             )
         return kinds
 
+    @field_serializer("kinds")
+    def _in_order(self, kinds: frozenset[FailureKind]) -> list[FailureKind]:
+        """A set has another order in each process; the job's digest must not."""
+        return sorted(kinds)
+
 
 class Job(Contract):
     """One agent run. Frozen; every limit is checked when it is made, before anything is sent.
@@ -155,15 +213,7 @@ class Job(Contract):
         InvalidJob: lists every field that is wrong and what is allowed.
     """
 
-    if not TYPE_CHECKING:  # type checkers see the fields
-
-        def __init__(self, **fields: Any) -> None:
-            try:
-                super().__init__(**fields)
-            except ValidationError as error:
-                raise InvalidJob(problems_of(error)) from None
-
-    prompt: Annotated[str, Field(min_length=1, max_length=512 * KiB)]
+    prompt: Annotated[str, Field(min_length=1, max_length=512 * KiB), PLAIN]
     """What the agent is asked. Sent verbatim: no `@file` expansion, no slash commands."""
     system_prompt: SystemPrompt | None = None
     """A bare string appends to Claude Code's own system prompt."""
@@ -171,12 +221,15 @@ class Job(Contract):
     """Model id or alias; None: the worker's default."""
     fallback_model: ModelName | None = None
     effort: Effort | None = None
-    allowed_tools: Annotated[tuple[ToolRule, ...], Field(max_length=256)] = ()
+    allowed_tools: ToolRules = ()
     """Tools the agent may use without being asked, which headless means: may use."""
-    disallowed_tools: Annotated[tuple[ToolRule, ...], Field(max_length=256)] = ()
+    disallowed_tools: ToolRules = ()
     """Tools taken away from the agent altogether."""
     permission_mode: PermissionMode = "dontAsk"
-    """What happens to a tool that no rule allows. `dontAsk` denies it."""
+    """What happens to a tool that no rule allows. `dontAsk` denies it.
+
+    The CLI refuses `bypassPermissions` on workers that run as root.
+    """
     max_turns: Annotated[int, Field(ge=1, le=10_000)] = 200
     max_budget_usd: Annotated[float, Field(gt=0, le=10_000)] = 10.0
     """Spend limit of the run, by the CLI's own estimate, checked after each response."""
@@ -187,25 +240,22 @@ class Job(Contract):
     output_schema: dict[str, Json] | None = None
     """JSON Schema (an object at the top, 64 KiB at most) that the structured output must fit."""
     mcp_servers: Annotated[
-        dict[Name, Annotated[McpServer, BeforeValidator(_default_to_stdio)]], Field(max_length=32)
+        dict[Name, Annotated[McpServer, BeforeValidator(_default_to_stdio)]],
+        Field(max_length=32),
+        BY_NAME,
     ] = {}
-    subagents: Annotated[dict[Name, Subagent], Field(max_length=32)] = {}
-    env: Annotated[
-        dict[
-            Annotated[
-                str, matching(r"[A-Za-z_][A-Za-z0-9_]{0,127}", "a name for an environment variable")
-            ],
-            str,
-        ],
-        Field(max_length=64),
-    ] = {}
+    subagents: Annotated[dict[Name, Subagent], Field(max_length=32), BY_NAME] = {}
+    env: Environment = {}
     """Environment of the agent and its tools. Each name must be in the worker's allowlist."""
     files: Annotated[
         tuple[InputFile, ...], Field(max_length=1000), BeforeValidator(files_from_mapping)
     ] = ()
     """Files put into the workspace. A mapping of path to text or bytes is accepted too."""
     artifacts: Annotated[tuple[RelativePath, ...], Field(max_length=64)] = ()
-    """Glob patterns (`**` for any depth) of the files to keep when the run ends."""
+    """Patterns of the files to keep when the run ends.
+
+    `*` and `?` stay within a folder's or file's name; a part `**` stands for any folders.
+    """
     tenant: Tenant = "default"
     session: Session = NewSession()
     memory: Annotated[
@@ -230,6 +280,7 @@ class Job(Contract):
             Annotated[str, Field(max_length=1024)],
         ],
         Field(max_length=32),
+        BY_NAME,
     ] = {}
     """The caller's own labels; returned with the job, never read by agentherd."""
     retry: RetryPolicy = RetryPolicy()
@@ -256,28 +307,38 @@ class Job(Contract):
     def _no_reserved_names(cls, env: dict[str, str]) -> dict[str, str]:
         if reserved := sorted(name for name in env if _RESERVED_ENV.match(name)):
             raise ValueError(f"{', '.join(reserved)}: set by the worker, not by a job")
-        for name, value in env.items():
-            if len(value) > 32 * KiB or "\0" in value:
-                raise ValueError(f"{name}: at most 32 KiB, without NUL")
         return env
 
     @field_validator("files")
     @classmethod
     def _files_fit(cls, files: tuple[InputFile, ...]) -> tuple[InputFile, ...]:
-        paths = [file.path for file in files]
-        if twice := sorted({path for path in paths if paths.count(path) > 1}):
-            raise ValueError(f"the same path more than once: {', '.join(twice)}")
+        check_tree(files)
         size_bytes = sum(len(file.content) for file in files)
         if size_bytes > MAX_FILES_BYTES:
             raise ValueError(f"{size_bytes} bytes together; at most {MAX_FILES_BYTES}")
         return files
 
-    @model_validator(mode="after")
-    def _fits_the_wire(self) -> Self:
-        servers = sum(len(server.model_dump_json()) for server in self.mcp_servers.values())
-        if servers > 256 * KiB:
-            raise ValueError(f"mcp_servers: {servers} bytes encoded; at most {256 * KiB}")
-        return self
+    @field_validator("fallback_model")
+    @classmethod
+    def _is_another_model(cls, fallback: str | None, info: ValidationInfo) -> str | None:
+        if fallback is not None and fallback == info.data.get("model"):
+            raise ValueError("must differ from `model`; the CLI refuses to start otherwise")
+        return fallback
+
+    @field_validator("disallowed_tools")
+    @classmethod
+    def _not_allowed_too(cls, rules: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if both := sorted(set(rules) & set(info.data.get("allowed_tools", ()))):
+            raise ValueError(f"also in allowed_tools: {', '.join(both)}")
+        return rules
+
+    @field_validator("mcp_servers")
+    @classmethod
+    def _servers_fit(cls, servers: dict[str, McpServer]) -> dict[str, McpServer]:
+        size_bytes = sum(len(server.model_dump_json()) for server in servers.values())
+        if size_bytes > 256 * KiB:
+            raise ValueError(f"{size_bytes} bytes encoded; at most {256 * KiB}")
+        return servers
 
     @property
     def session_id(self) -> str | None:

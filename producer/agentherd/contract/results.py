@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from agentherd.contract.base import Json, Report
+from agentherd.contract.base import AgentJson, AgentText, Report
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.states import JobState
 from agentherd.errors import JobFailed
@@ -42,7 +42,7 @@ class Failure(Report):
     """Why a job did not succeed."""
 
     kind: FailureKind
-    message: str
+    message: AgentText
     """For a person: what happened and what to do. Never holds a key."""
     retryable: bool = False
     retry_after_s: float | None = None
@@ -89,9 +89,9 @@ class JobResult(Report):
     job_id: str
     state: JobState
     failure: Failure | None = None
-    text: str | None = None
+    text: AgentText | None = None
     """The agent's last answer."""
-    structured_output: Json = None
+    structured_output: AgentJson = None
     """Fits the job's `output_schema`; None where none was asked for."""
     session_id: str
     """Resume or fork it in a later job."""

@@ -24,7 +24,8 @@ def encode_job(job: Job) -> str:
     Raises:
         InvalidJob: larger than `MAX_JOB_BYTES`.
     """
-    text = json.dumps(job_to_wire(job), separators=(",", ":"), sort_keys=True)
+    # Not sorted: an agent fills its output schema in the order of the properties.
+    text = json.dumps(job_to_wire(job), separators=(",", ":"))
     if len(text) > MAX_JOB_BYTES:
         raise InvalidJob([("job", f"{len(text)} bytes encoded; at most {MAX_JOB_BYTES}")])
     return text
@@ -52,6 +53,6 @@ def decode_job(text: str | bytes) -> Job:
     """The job in a JSON text; see `job_from_wire`."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidJob([("job", f"not JSON: {error}")]) from None
     return job_from_wire(document)

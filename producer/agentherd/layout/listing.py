@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from agentherd.contract.listing import JobPage, JobSummary
 from agentherd.contract.states import JobState
@@ -11,6 +11,7 @@ from agentherd.layout.operations import Command, Operation, Pipeline
 from agentherd.layout.replies import scored, text
 
 MAX_PAGE = 1000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SLACK = 16
 """Jobs that may share the microsecond at which a page ended."""
 _FIELDS = (
@@ -43,26 +44,12 @@ def list_jobs(
     """Jobs submitted in [since, until), the newest first. Index entries without record go."""
     newest, oldest = _bounds(since, until)
     indexes = [
-        keys.tenant_index(tenant, state) if tenant else keys.state_index(state) for state in states
+        keys.state_index(state) if tenant is None else keys.tenant_index(tenant, state)
+        for state in states
     ]
     before = _parse_cursor(cursor)
     top = newest if before is None else str(before[0])
-    replies = yield Pipeline(
-        *(
-            Command(
-                "ZRANGE", index, top, oldest, "BYSCORE", "REV",
-                "LIMIT", 0, limit + 1 + _SLACK, "WITHSCORES",
-            )
-            for index in indexes
-        )
-    )  # fmt: skip
-    found = [
-        (score, job_id, index)
-        for index, reply in zip(indexes, replies, strict=True)
-        for job_id, score in scored(reply)
-        if before is None or (score, job_id) < before
-    ]
-    found.sort(reverse=True)
+    found = yield from _newest(indexes, top, oldest, before, limit + 1)
     chosen = found[:limit]
     rows = yield Pipeline(
         *(Command("HMGET", keys.job(job_id), *_FIELDS) for _, job_id, _ in chosen)
@@ -79,10 +66,54 @@ def list_jobs(
     )
 
 
+_Found = tuple[int, str, str]
+"""Time of submit (µs), job id, the index it stands in."""
+
+
+def _newest(
+    indexes: Sequence[str], top: str, oldest: str, before: tuple[int, str] | None, wanted: int
+) -> Operation[list[_Found]]:
+    """Entries below `before`, the newest first: the first `wanted` for certain, or all."""
+    count = wanted + _SLACK
+    while True:
+        replies = yield Pipeline(
+            *(
+                Command(
+                    "ZRANGE", index, top, oldest, "BYSCORE", "REV",
+                    "LIMIT", 0, count, "WITHSCORES",
+                )
+                for index in indexes
+            )
+        )  # fmt: skip
+        read = [scored(reply) for reply in replies]
+        below = [
+            [
+                (score, job_id, index)
+                for job_id, score in entries
+                if before is None or (score, job_id) < before
+            ]
+            for index, entries in zip(indexes, read, strict=True)
+        ]
+        if all(
+            len(entries) < count or len(left) >= wanted
+            for entries, left in zip(read, below, strict=True)
+        ):
+            # By id: a job that moves on between two of the reads is in both answers.
+            found = {one[1]: one for entries in below for one in entries}
+            return sorted(found.values(), reverse=True)
+        count *= 4  # more jobs than thought share the microsecond of the page's end
+
+
 def _bounds(since: datetime | None, until: datetime | None) -> tuple[str, str]:
-    newest = f"({int(until.timestamp() * 1e6)}" if until else "+inf"
-    oldest = str(int(since.timestamp() * 1e6)) if since else "-inf"
+    newest = f"({_unix_us(until)}" if until else "+inf"
+    oldest = str(_unix_us(since)) if since else "-inf"
     return newest, oldest
+
+
+def _unix_us(moment: datetime) -> int:
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} needs a time zone")
+    return (moment - _EPOCH) // timedelta(microseconds=1)
 
 
 def _parse_cursor(cursor: str | None) -> tuple[int, str] | None:

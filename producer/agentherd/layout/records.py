@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -120,7 +121,7 @@ def submit(
             "digest": new.digest,
             "message": task_message(new.job_id, new.queue, job.priority, description),
             "not_before_ms": int(job.not_before.timestamp() * 1000) if job.not_before else 0,
-            "expires_ms": int((job.expires_s or 0) * 1000),
+            "expires_ms": math.ceil((job.expires_s or 0) * 1000),  # 0 is never
             "idempotency_ttl_ms": idempotency_ttl_ms if key else 0,
             "owns_session": int(owns_session),
             "publish": int(publish),
@@ -222,6 +223,10 @@ class Claim:
 
     fence: int
     record: JobRecord
+    waited_ms: int
+    """From the job's release into its queue to this claim, on Redis's clock."""
+    again: bool
+    """The job was claimed before, if perhaps without an attempt being charged."""
 
 
 @dataclass(frozen=True)
@@ -255,13 +260,24 @@ def claim(
     )
     match text(reply[0]):
         case "claimed":
-            return Claim(fence=int(reply[1]), record=record_from(pairs(reply[2])))
+            return _claim(int(reply[1]), pairs(reply[2]), lease_ms)
         case "expired":
             return Overdue()
         case "refused":
             return Refused(JobState(text(reply[1])))
         case _:
             return Refused(None)
+
+
+def _claim(fence: int, fields: dict[str, str], lease_ms: int) -> Claim:
+    claimed_at_ms = int(fields["lease_until_ms"]) - lease_ms
+    record = record_from(fields)
+    return Claim(
+        fence,
+        record,
+        waited_ms=claimed_at_ms - record.released_at_ms,
+        again=record.started_at_ms != claimed_at_ms,
+    )
 
 
 def renew(keys: Keys, job_id: str, fence: int, lease_ms: int) -> Operation[bool]:

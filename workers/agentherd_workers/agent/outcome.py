@@ -141,6 +141,7 @@ _KINDS_BY_NAME = {
     "rate_limit": FailureKind.RATE_LIMITED,
     "invalid_request": FailureKind.BAD_REQUEST,
     "model_not_found": FailureKind.BAD_REQUEST,
+    "max_output_tokens": FailureKind.BAD_REQUEST,  # costs the same again
     "server_error": FailureKind.MODEL_UNAVAILABLE,
     "overloaded": FailureKind.MODEL_UNAVAILABLE,
 }

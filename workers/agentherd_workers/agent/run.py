@@ -62,7 +62,7 @@ class AgentRun:
         prompt: str,
         idle_timeout_s: float,
         wants_output: bool,
-        released_at_ms: int,
+        released_at_ms: float,
         on_events: Callable[[list[Event]], None],
         stderr: deque[str],
     ) -> None:
@@ -118,8 +118,7 @@ class AgentRun:
         self._client = ClaudeSDKClient(self._options)
         await self._client.connect()
         self._cli_pid = await asyncio.to_thread(self._confinement.child)
-        spawned_at_ms = processes.started_at_ms(self._cli_pid)
-        spawned_after_ms = max(0, spawned_at_ms - self._released_at_ms) if spawned_at_ms else 0
+        spawned_after_ms = self._spawned_after_ms()
         if self._stop is not None:
             return
         await self._client.query(self._prompt)
@@ -130,6 +129,13 @@ class AgentRun:
                 # The last look at what it takes, while it is there.
                 await asyncio.to_thread(self._confinement.sample)
                 return
+
+    def _spawned_after_ms(self) -> int:
+        """From the job's release to its CLI's start; 0 where the CLI is gone already."""
+        if self._cli_pid is None:
+            return 0
+        spawned_at_ms = processes.started_at_ms(self._cli_pid)
+        return 0 if spawned_at_ms is None else max(0, round(spawned_at_ms - self._released_at_ms))
 
     def _note(self, message: Message, spawned_after_ms: int) -> None:
         match message:

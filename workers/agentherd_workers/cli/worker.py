@@ -1,8 +1,12 @@
 """`agentherd worker`: start a worker on this host."""
 
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from agentherd_workers.celery_app import HerdApp
 
 
 @click.command(
@@ -34,4 +38,13 @@ def worker(
     arguments = ["worker", "--loglevel", loglevel, *celery_arguments]
     if hostname:
         arguments += ["--hostname", hostname]
-    create_app(settings).worker_main(arguments)
+    sys.exit(_run(create_app(settings), arguments))
+
+
+def _run(app: "HerdApp", arguments: list[str]) -> int | str | None:
+    """What Celery's `worker_main` does, but for the exit status, which that keeps to itself."""
+    from celery.bin.celery import celery
+
+    celery.params[0].default = app
+    status: int | str | None = celery.main(args=arguments, standalone_mode=False)
+    return status

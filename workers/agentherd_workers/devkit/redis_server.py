@@ -102,6 +102,7 @@ class RedisServer:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env={"PATH": "/usr/bin:/bin"},
+                process_group=0,  # Ctrl-C is for us, and we end it in order
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call
             )
         self._await_ready(self._process)

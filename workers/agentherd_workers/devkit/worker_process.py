@@ -97,6 +97,7 @@ class WorkerProcess:
                 stderr=subprocess.STDOUT,
                 env=self._environment,
                 cwd=self.directory,
+                process_group=0,  # Ctrl-C is for us, and we end it in order
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - one system call, before any thread
             )
         return self

@@ -38,5 +38,5 @@ redis.call('ZADD', KEYS[8], known[3], ARGV[1])
 redis.call('PERSIST', KEYS[7])
 redis.call('PERSIST', KEYS[8])
 redis.call('XADD', KEYS[4], '*', 'kind', 'started', 'attempt', attempt,
-  'data', cjson.encode({worker = ARGV[2], resumed = attempt > 1}))
+  'data', cjson.encode({worker = ARGV[2], resumed = known[4] ~= false}))
 return {'claimed', fence, redis.call('HGETALL', KEYS[1])}

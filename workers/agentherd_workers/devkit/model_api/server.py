@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from aiohttp import web
+from aiohttp import ClientPayloadError, web
+from aiohttp.typedefs import Handler
 from pydantic import ValidationError
 
 from agentherd_workers.devkit.model_api.answer import stream
@@ -25,6 +26,7 @@ from agentherd_workers.devkit.model_api.steps import (
 
 _MAX_REQUEST_BYTES = 256 * 1024 * 1024
 _SCENARIO = re.compile(r"scenario:([A-Za-z0-9_-]+)")
+_SESSION = re.compile(r'"session_id":"([^"]+)"')
 _ECHO_CHARS = 200
 _HANG_S = 3600.0
 
@@ -104,10 +106,11 @@ class ModelServer:
             self._loop.run_forever()
         finally:
             self._loop.run_until_complete(runner.cleanup())
+            self._loop.run_until_complete(_cancel_rest())
             self._loop.close()
 
     async def _listen(self) -> web.AppRunner:
-        app = web.Application(client_max_size=_MAX_REQUEST_BYTES)
+        app = web.Application(client_max_size=_MAX_REQUEST_BYTES, middlewares=[_client_may_leave])
         app.router.add_post("/v1/messages", self._messages)
         app.router.add_post("/v1/messages/count_tokens", _count_tokens)
         app.router.add_route("*", "/{rest:.*}", _anything)
@@ -169,10 +172,25 @@ class ModelServer:
 
     def _next_fault(self, body: dict[str, Any], script: str, answered: int) -> int:
         """How many faults of this turn the session has seen; counts this one."""
-        who = str(body.get("metadata", {}).get("user_id", ""))
-        key = hashlib.sha256(f"{who}\n{script}\n{answered}".encode()).hexdigest()
+        key = hashlib.sha256(f"{_session(body)}\n{script}\n{answered}".encode()).hexdigest()
         self._faults_served[key] += 1
         return self._faults_served[key] - 1
+
+
+@web.middleware
+async def _client_may_leave(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A CLI that was interrupted leaves in mid-request; that is no fault of the model."""
+    try:
+        return await handler(request)
+    except (ConnectionError, ClientPayloadError):
+        return web.Response()
+
+
+def _session(body: dict[str, Any]) -> str:
+    """The session's id, which a resume keeps; the device's, beside it, is new each time."""
+    user = str(body.get("metadata", {}).get("user_id", ""))
+    found = _SESSION.search(user)
+    return found[1] if found else user
 
 
 def _with_script(body: dict[str, Any], script: str) -> dict[str, Any]:
@@ -207,6 +225,14 @@ async def _go_silent(request: web.Request, *, hang: bool) -> web.StreamResponse:
     if request.transport is not None:
         request.transport.abort()
     return web.Response()
+
+
+async def _cancel_rest() -> None:
+    """End the requests that are left hanging."""
+    rest = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in rest:
+        task.cancel()
+    await asyncio.gather(*rest, return_exceptions=True)
 
 
 async def _count_tokens(_request: web.Request) -> web.Response:

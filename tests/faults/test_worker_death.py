@@ -1,0 +1,122 @@
+"""A worker that is killed, told to end, or told to end at once."""
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from agentherd import EventKind, Job, JobState
+from agentherd_workers.devkit import scripts
+from agentherd_workers.devkit.model_api import Step
+from support.fleet import (
+    Fleet,
+    await_event,
+    cli_of,
+    events_so_far,
+    living,
+    processes_of,
+    running_fleet,
+)
+from support.waiting import wait_until
+
+DAEMONS = scripts.bash(
+    "setsid sleep 61 & nohup sleep 62 >/dev/null 2>&1 & (setsid sh -c 'sleep 63 &' &);"
+    " read -t 60 < <(sleep 60)"
+)
+
+
+@pytest.fixture
+def fleet(tmp_path: Path) -> Iterator[Fleet]:
+    """A fleet of this test's own: its worker does not survive."""
+    with running_fleet(tmp_path) as started:
+        yield started
+
+
+def job_of(*steps: Step, **options: Any) -> Job:
+    """A scripted job."""
+    chosen: dict[str, Any] = {"allowed_tools": ["Bash"], **options}
+    return Job(prompt=scripts.script("Do it.", *steps), **chosen)
+
+
+def waits_for(path: Path) -> Step:
+    """A tool that ends once `path` is there."""
+    return scripts.bash(f"until [ -e {path} ]; do read -t 0.05 < <(sleep 1); done")
+
+
+def test_sigkill_of_the_worker_ends_its_agents(fleet: Fleet) -> None:
+    """The CLI, its tools and what they left behind are dead within 3 s."""
+    handle = fleet.herd.submit(job_of(DAEMONS))
+    await_event(handle, EventKind.TOOL_STARTED)
+    agent = wait_until(lambda: _with_daemons(handle), "the daemons run")
+    children = psutil.Process(fleet.worker.pid).children(recursive=True)
+
+    fleet.worker.kill()
+
+    wait_until(
+        lambda: not living([*agent, *children]),
+        "the agent is dead, and the worker's guard with it",
+        3.0,
+        show=lambda: living([*agent, *children]),
+    )
+
+
+def test_next_worker_removes_what_a_killed_one_left(fleet: Fleet) -> None:
+    """Directories of jobs and of the worker go as the next worker starts."""
+    handle = fleet.herd.submit(job_of(scripts.bash("echo 1 > file; read -t 60 < <(sleep 60)")))
+    await_event(handle, EventKind.TOOL_STARTED)
+    root = fleet.worker.workspace_root
+    left = [*(root / "jobs").iterdir(), *(root / "workers").iterdir()]
+    fleet.worker.kill()
+    assert len(left) == 4  # a job's directory and a worker's, each with its lock
+    assert all(path.exists() for path in left)
+
+    fleet.restart_worker()
+
+    assert not any(path.exists() for path in left)
+
+
+def test_warm_shutdown_lets_jobs_end(fleet: Fleet, tmp_path: Path) -> None:
+    """SIGTERM: the job that runs ends well, then the worker is gone with all it made."""
+    go = tmp_path / "go"
+    handle = fleet.herd.submit(job_of(waits_for(go), scripts.text("done")))
+    await_event(handle, EventKind.TOOL_STARTED)
+    psutil.Process(fleet.worker.pid).send_signal(signal.SIGTERM)
+    wait_until(lambda: "Warm shutdown" in fleet.worker.output(), "the worker shuts down")
+    go.touch()
+    result = handle.result(30)
+    wait_until(lambda: fleet.worker.returncode is not None, "the worker ended", 20)
+    assert (result.state, result.text, result.attempts) == (JobState.SUCCEEDED, "done", 1)
+    assert fleet.worker.returncode == 0
+    assert not list((fleet.worker.workspace_root / "workers").iterdir())
+
+
+def test_cold_shutdown_gives_the_job_to_another_worker(fleet: Fleet, tmp_path: Path) -> None:
+    """SIGQUIT: the agent is ended, its job goes on elsewhere, and no attempt is charged."""
+    go = tmp_path / "go"
+    job = job_of(scripts.bash("echo first"), waits_for(go), scripts.text("done"))
+    handle = fleet.herd.submit(job)
+    await_event(handle, EventKind.TOOL_STARTED, count=2)
+    agent = [*processes_of(handle), cli_of(handle)]
+    psutil.Process(fleet.worker.pid).send_signal(signal.SIGQUIT)
+    await_event(handle, EventKind.REQUEUED)
+    assert not living(agent)
+    wait_until(lambda: fleet.worker.returncode is not None, "the worker ended", 20)
+    assert handle.state() is JobState.QUEUED
+
+    go.touch()
+    with fleet.another_worker():
+        result = handle.result(30)
+
+    assert (result.state, result.attempts) == (JobState.SUCCEEDED, 1)
+    commands = [event.data["input"] for event in events_so_far(handle, EventKind.TOOL_STARTED)]
+    assert sum("echo first" in command for command in commands) == 1
+    assert result.usage.input_tokens == 30  # two answers before, one after
+
+
+def _with_daemons(handle: Any) -> list[psutil.Process]:
+    found = processes_of(handle)
+    commands = {" ".join(process.cmdline()) for process in living(found)}
+    return found if {"sleep 61", "sleep 62", "sleep 63"} <= commands else []

@@ -1,0 +1,165 @@
+"""Holding a job: renewed in time, given up before Redis gives it away, lost only once."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from agentherd_workers.lease import Lease, LeaseLost
+from support.waiting import wait_until_async
+
+LENGTH_S = 0.3
+
+
+class Renewals:
+    """Answers renewals in turn; the last answer stays."""
+
+    def __init__(self, *answers: bool | Exception) -> None:
+        self.answers = list(answers)
+        self.times_s: list[float] = []
+
+    async def __call__(self) -> bool:
+        self.times_s.append(time.monotonic())
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+class Losses:
+    """Counts how often the loss was told, and notes when."""
+
+    def __init__(self) -> None:
+        self.times_s: list[float] = []
+
+    def __call__(self) -> None:
+        self.times_s.append(time.monotonic())
+
+
+def hold(
+    renew: Callable[[], Awaitable[bool]], losses: Losses, *, length_s: float = LENGTH_S
+) -> Lease:
+    return Lease(renew, length_s, losses, claimed_at_s=time.monotonic())
+
+
+async def loss_of(lease: Lease) -> None:
+    async def lost() -> bool:
+        return lease.lost
+
+    await wait_until_async(lost, "the lease is lost", 5)
+
+
+async def renewed(renewals: Renewals, times: int) -> None:
+    async def enough() -> bool:
+        return len(renewals.times_s) >= times
+
+    await wait_until_async(enough, f"{times} renewals", 5)
+
+
+async def test_it_is_renewed_every_third_of_its_length() -> None:
+    renewals, losses = Renewals(True), Losses()
+    started_s = time.monotonic()
+    lease = hold(renewals, losses)
+    await renewed(renewals, 6)
+    await lease.release()
+    assert time.monotonic() - started_s >= 6 * LENGTH_S / 3
+    lease.check()
+    assert losses.times_s == []
+
+
+async def test_a_refused_renewal_loses_it_at_once() -> None:
+    renewals, losses = Renewals(True, False), Losses()
+    lease = hold(renewals, losses)
+    await loss_of(lease)
+    with pytest.raises(LeaseLost):
+        lease.check()
+    await lease.release()
+    assert len(renewals.times_s) == 2
+    assert len(losses.times_s) == 1
+
+
+@pytest.mark.parametrize("error", [RedisConnectionError(), OSError(), TimeoutError()])
+async def test_it_is_lost_when_redis_is_away_for_as_long_as_it_lasts(error: Exception) -> None:
+    renewals, losses = Renewals(error), Losses()
+    started_s = time.monotonic()
+    lease = hold(renewals, losses)
+    await loss_of(lease)
+    lost_after_s = losses.times_s[0] - started_s
+    await lease.release()
+    assert LENGTH_S * 0.9 <= lost_after_s < LENGTH_S + 0.25
+    assert len(renewals.times_s) >= 3, "it is tried again meanwhile"
+    assert len(losses.times_s) == 1
+
+
+async def test_a_renewal_that_hangs_loses_it_in_time() -> None:
+    losses = Losses()
+
+    async def hang() -> bool:
+        await asyncio.Event().wait()
+        return True
+
+    started_s = time.monotonic()
+    lease = hold(hang, losses)
+    await loss_of(lease)
+    await lease.release()
+    assert losses.times_s[0] - started_s < LENGTH_S + 0.25
+
+
+async def test_a_short_outage_is_survived() -> None:
+    away = RedisConnectionError()
+    renewals, losses = Renewals(away, away, True), Losses()
+    lease = hold(renewals, losses)
+    await renewed(renewals, 6)
+    await lease.release()
+    lease.check()
+    assert losses.times_s == []
+
+
+async def test_it_counts_from_when_the_renewal_was_sent() -> None:
+    """A slow answer must not prolong the lease past what Redis knows of."""
+    losses = Losses()
+    sent_s: list[float] = []
+
+    async def slow() -> bool:
+        sent_s.append(time.monotonic())
+        if len(sent_s) > 1:
+            raise RedisConnectionError
+        await asyncio.sleep(LENGTH_S * 0.5)
+        return True
+
+    lease = hold(slow, losses)
+    await loss_of(lease)
+    await lease.release()
+    assert losses.times_s[0] - sent_s[0] < LENGTH_S + 0.25
+
+
+async def test_a_claim_that_took_longer_than_the_lease_is_lost() -> None:
+    renewals, losses = Renewals(RedisConnectionError()), Losses()
+    lease = Lease(renewals, LENGTH_S, losses, claimed_at_s=time.monotonic() - LENGTH_S)
+    await loss_of(lease)
+    await lease.release()
+    assert len(losses.times_s) == 1
+
+
+async def test_a_refused_write_loses_it_and_is_told_once() -> None:
+    losses = Losses()
+    lease = hold(Renewals(False), losses)
+    lease.lose()
+    lease.lose()
+    await lease.release()
+    with pytest.raises(LeaseLost):
+        lease.check()
+    assert len(losses.times_s) == 1
+
+
+async def test_after_release_nothing_is_renewed() -> None:
+    renewals, losses = Renewals(True), Losses()
+    lease = hold(renewals, losses)
+    await renewed(renewals, 1)
+    await lease.release()
+    before = len(renewals.times_s)
+    await asyncio.sleep(LENGTH_S)
+    assert len(renewals.times_s) == before
+    await lease.release()
