@@ -231,7 +231,9 @@ def test_a_job_s_life_as_status_shows_it(run: Run, herd: Herd) -> None:
     job_id = submitted(run)
     waiting = run("status", job_id)
     assert "state      queued" in waiting.stdout
-    assert waiting.stderr == "queued; no worker has taken it yet\n"
+    assert waiting.stderr == (
+        "queued; no worker has taken it yet; no live worker serves its memory class\n"
+    )
     worker = Worker(herd, job_id)
     assert "worker     w1@host" in run("status", job_id).stdout
     worker.finish(
