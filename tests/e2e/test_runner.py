@@ -1,7 +1,6 @@
 """What the agent finds around itself, what it leaves, and what of the job's options it gets."""
 
 import json
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -31,6 +30,7 @@ from agentherd_workers.devkit import scripts
 from agentherd_workers.devkit.model_api import Step
 from agentherd_workers.devkit.worker_process import DUMMY_API_KEY
 from support.fleet import Fleet, events_so_far
+from support.isolation import LEVELS, require
 from support.waiting import wait_until
 
 CANARIES = {
@@ -45,11 +45,12 @@ CANARIES = {
 ARTIFACTS_CAP_BYTES = 20_000
 
 
-@pytest.fixture(scope="module")
-def fleet_options() -> dict[str, Any]:
+@pytest.fixture(scope="module", params=LEVELS)
+def fleet_options(request: pytest.FixtureRequest) -> dict[str, Any]:
     """A worker on a host full of secrets, with one variable that agents may have."""
     return {
         "settings": {
+            "isolation": require(request.param),
             "concurrency": "4",
             "pass_env": '["SITE"]',
             "job_env_allow": '["APP_*", "LEVEL"]',
@@ -307,7 +308,7 @@ for line in sys.stdin:
 
 def test_mcp_server_of_the_job(fleet: Fleet, run: Run) -> None:
     """The CLI starts it inside the job: with its own variables, and none of the worker's."""
-    server = StdioServer(command=sys.executable, args=("server.py",), env={"OWNER": "the job"})
+    server = StdioServer(command="python3", args=("server.py",), env={"OWNER": "the job"})
     result = run(
         scripts.tool("mcp__notes__remember", what="milk"),
         scripts.text("done"),

@@ -50,6 +50,9 @@ def running_fleet(
 ) -> Iterator[Fleet]:
     """Start a fleet with one worker; end all of it.
 
+    Its agents see the host's files, unless `settings` says otherwise: tests and agents tell
+    each other how far they are by files outside the workspace.
+
     Args:
         redis: a running one, in place of the fleet's own.
         worker: further arguments of `WorkerProcess`.
@@ -59,7 +62,10 @@ def running_fleet(
         model = stack.enter_context(ModelServer())
         chosen = {"redis_url": redis.url, "model_url": model.url, "arguments": QUIET}
         process = WorkerProcess(
-            directory, settings=settings, environment=environment, **(chosen | worker)
+            directory,
+            settings={"isolation": "process", **(settings or {})},
+            environment=environment,
+            **(chosen | worker),
         )
         if start:
             process.start()
@@ -70,7 +76,7 @@ def running_fleet(
 
 def _end(worker: WorkerProcess) -> None:
     """Stop a worker that still runs; it must not need to be killed for it."""
-    if worker.returncode is None:
+    if worker.is_running:
         worker.stop()
         assert worker.returncode == 0, worker.output()[-4000:]
 

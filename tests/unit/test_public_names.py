@@ -7,11 +7,12 @@ import agentherd
 
 PROMISED = {
     "AgentherdError", "Artifact", "ArtifactNotFound", "AsyncHerd", "AsyncJobHandle",
-    "BrokerUnavailable", "ClassNotServed", "EventKind", "Failure", "FailureKind", "ForkSession", "GateReport", "Herd",
-    "IdempotencyConflict", "InputFile", "InvalidJob", "InvalidSettings", "Job", "JobEvent",
-    "JobFailed", "JobHandle", "JobNotFound", "JobPage", "JobResult", "JobState", "JobSummary",
-    "NewSession", "RemoteServer", "Resources", "ResultTimeout", "ResumeSession", "RetryPolicy", "SessionBusy",
-    "StdioServer", "Subagent", "SubmitRules", "SystemPrompt", "UnknownWireVersion", "Usage", "WorkerReport",
+    "BrokerUnavailable", "ClassNotServed", "EventKind", "Failure", "FailureKind", "ForkSession",
+    "GateReport", "Herd", "IdempotencyConflict", "InputFile", "InvalidJob", "InvalidSettings",
+    "Job", "JobEvent", "JobFailed", "JobHandle", "JobNotFound", "JobPage", "JobResult",
+    "JobState", "JobSummary", "NewSession", "RemoteServer", "Resources", "ResultTimeout",
+    "ResumeSession", "RetryPolicy", "SessionBusy", "StdioServer", "Subagent", "SubmitRules",
+    "SystemPrompt", "UnknownWireVersion", "Usage", "WorkerReport",
 }  # fmt: skip
 
 

@@ -127,9 +127,14 @@ class WorkerProcess:
         """Its exit status, or None while it runs."""
         return None if self._process is None else self._process.poll()
 
+    @property
+    def is_running(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self._process is not None and self._process.poll() is None
+
     def stop(self, timeout_s: float = 30.0) -> None:
         """Warm shutdown (SIGTERM): it ends when its jobs have; killed after `timeout_s`."""
-        if self._process is None or self._process.poll() is not None:
+        if self._process is None or not self.is_running:
             return
         self._process.send_signal(signal.SIGTERM)
         try:
