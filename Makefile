@@ -7,7 +7,7 @@ READY  := $(VENV)/.ready
 CLEAN  := env -i PATH="$(CURDIR)/$(BIN):/usr/local/bin:/usr/bin:/bin" HOME="$(CURDIR)/$(VENV)" LANG=C.UTF-8 TERM="$(TERM)" CI="$(CI)"
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint types bench lock clean
+.PHONY: help install demo test lint types bench drill lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -32,10 +32,16 @@ lint: $(READY) ## check style and imports
 	$(CLEAN) $(BIN)/ruff format --check .
 
 types: $(READY) ## check types, strictly
-	$(CLEAN) $(BIN)/mypy producer/agentherd workers/agentherd_workers tests benchmarks examples
+	$(CLEAN) $(BIN)/mypy producer/agentherd workers/agentherd_workers tests benchmarks drills examples
 
 bench: $(READY) ## measure against the alternatives; JSON in build/
 	$(CLEAN) $(BIN)/python -m benchmarks $(ARGS)
+
+drill: $(READY) ## cause faults again and again (all drills; minutes)
+	$(CLEAN) $(BIN)/python -m drills $(ARGS)
+
+drill-%: $(READY)
+	$(CLEAN) $(BIN)/python -m drills $* $(ARGS)
 
 lock: $(READY) ## pin and hash every requirement again (needs uv)
 	$(BIN)/python -m uv pip compile --quiet --universal --generate-hashes --no-emit-package agentherd --no-emit-package agentherd-workers --custom-compile-command "make lock" --python-version 3.11 --output-file requirements/dev.txt requirements/dev.in
