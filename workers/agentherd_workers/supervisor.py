@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Collection, Coroutine
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib.resources import as_file, files
@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 
 from agentherd import __version__
 from agentherd.contract.hosts import WorkerReport
-from agentherd.layout import hosts, queues, records
+from agentherd.layout import hosts
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import run_async
 from agentherd_workers import metrics, processes
@@ -34,11 +34,11 @@ from agentherd_workers.admission.memory import HostMemory
 from agentherd_workers.admission.wiring import capacity_of, classes_of, make_gate
 from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
-from agentherd_workers.attempt import STOP_FOR, Attempt, Host
+from agentherd_workers.attempt import Attempt, Host
 from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
-from agentherd_workers.ceilings.meter import Excess
 from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
+from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
 from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.isolation import IsolationUnavailable, choose_isolation
@@ -54,15 +54,6 @@ from agentherd_workers.workspace import (
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
-RELEASE_EVERY_S = 1.0
-"""How often scheduled jobs are looked for."""
-COLLECT_EVERY_S = 5.0
-"""How often ended orphans are looked for."""
-MEASURE_EVERY_S = 0.25
-"""How often what jobs take is measured."""
-LOOK_EVERY_S = 0.5
-"""How often queues of larger memory classes are looked at, and whether the gate has changed."""
-DUTY_PAUSE_S = 1.0
 SOCKET_TIMEOUT_S = 5.0
 
 
@@ -136,15 +127,8 @@ class Supervisor:
         self._guard = Guard(self._marks.worker)
         metrics.observe(self.report)
         self._thread.start()
-        duties = (
-            self._release_scheduled,
-            self._measure_jobs,
-            self._look_at_queues,
-            self._announce,
-            _collect_orphans,
-        )
-        for duty in duties:
-            asyncio.run_coroutine_threadsafe(_keep_up(duty), self._loop)
+        duties = Duties(self._accepts.host, self.gate, self._guard, self._booked, self.report)
+        self._call(duties.begin())
 
     @property
     def gate(self) -> Gate:
@@ -251,58 +235,6 @@ class Supervisor:
             attempt.stop(reason)
         await self._idle.wait()
 
-    async def _release_scheduled(self) -> None:
-        host = self._accepts.host
-        while True:
-            with suppress(RedisError, OSError):
-                await run_async(records.release_due(host.keys), host.redis)
-            await asyncio.sleep(RELEASE_EVERY_S)
-
-    async def _measure_jobs(self) -> None:
-        """Hold the ceilings, and tell the book what sessions use."""
-        while True:
-            await asyncio.sleep(MEASURE_EVERY_S)
-            if self._guard is not None:
-                self._guard.keep()
-            if not self._booked:
-                continue
-            attempts = dict(self._booked)
-            try:
-                excesses = await asyncio.to_thread(self._measure, attempts)
-            except OSError:
-                log.exception("jobs could not be measured")
-                continue
-            for name, excess in excesses.items():
-                attempts[name].stop(STOP_FOR[excess.what], excess.detail)
-
-    def _measure(self, attempts: dict[str, Attempt]) -> dict[str, Excess]:
-        pids_by_mark = processes.by_mark()
-        found = {name: attempt.sample(pids_by_mark) for name, attempt in attempts.items()}
-        self.gate.measure({name: attempt.memory_bytes for name, attempt in attempts.items()})
-        return {name: excess for name, excess in found.items() if excess is not None}
-
-    async def _look_at_queues(self) -> None:
-        """Tell the gate which queues of larger classes hold messages."""
-        host = self._accepts.host
-        least = min(self.gate.ceilings.values())
-        larger = [queue for queue, size in self.gate.ceilings.items() if size > least]
-        while larger:
-            with suppress(RedisError, OSError):
-                waiting = await run_async(queues.with_messages(larger), host.redis)
-                self.gate.note_waiting(waiting)
-            await asyncio.sleep(LOOK_EVERY_S)
-
-    async def _announce(self) -> None:
-        """Tell the fleet that this worker lives, and how its gate stands."""
-        host = self._accepts.host
-        while True:
-            with suppress(RedisError, OSError):
-                await run_async(hosts.announce(host.keys, self.report()), host.redis)
-            shown = self.gate.state.since_s
-            again_s = time.monotonic() + hosts.REPORT_EVERY_S
-            while self.gate.state.since_s == shown and time.monotonic() < again_s:  # noqa: ASYNC110
-                await asyncio.sleep(LOOK_EVERY_S)  # it changes in another thread
-
     def report(self) -> WorkerReport:
         """This worker as operators see it."""
         means = self._accepts.host.means
@@ -330,31 +262,6 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await host.redis.aclose()
-
-
-async def _keep_up(duty: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Do it for ever: what it does not expect may end one round of it, not the duty."""
-    while True:
-        try:
-            return await duty()
-        except Exception:
-            log.exception("%s failed and begins again", getattr(duty, "__name__", duty))
-            await asyncio.sleep(DUTY_PAUSE_S)
-
-
-async def _collect_orphans() -> None:
-    """Collect ended tools that became our children when their CLI died (subreaper).
-
-    Who starts a child here collects it at once, so one that is still there a round later is
-    an orphan. Waiting for any child instead would take the CLIs' exit codes from the SDK.
-    """
-    before: set[int] = set()
-    while True:
-        ended = await asyncio.to_thread(processes.zombie_children)
-        for pid in ended & before:
-            processes.reap(pid)
-        before = ended
-        await asyncio.sleep(COLLECT_EVERY_S)
 
 
 def write_launcher(directory: Path) -> Path:
