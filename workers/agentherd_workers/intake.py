@@ -17,10 +17,11 @@ from agentherd.contract.results import Failure, JobResult
 from agentherd.contract.states import TERMINAL, JobState
 from agentherd.contract.wire import decode_job, job_from_wire
 from agentherd.errors import InvalidJob
-from agentherd.layout import records
+from agentherd.layout import records, submissions
 from agentherd.layout.operations import Command, Operation, run_async
-from agentherd.layout.records import Busy, Claim, JobRecord, Overdue, Submission
+from agentherd.layout.records import Claim, JobRecord, Overdue
 from agentherd.layout.replies import text
+from agentherd.layout.submissions import Busy, Submission
 from agentherd_workers.attempt import Attempt, GivenBack, Host
 from agentherd_workers.lease import LeaseLost
 
@@ -135,7 +136,7 @@ class Intake:
         """
         try:
             job = job_from_wire(document)
-            new = records.submission(job, job_id, job.session_id or str(uuid4()))
+            new = submissions.prepare(job, job_id, job.session_id or str(uuid4()))
         except InvalidJob as error:
             await self._record_failed(_unreadable(job_id, document), _invalid(error))
             return
@@ -146,9 +147,9 @@ class Intake:
 
     async def _submit(
         self, new: Submission, *, owns_session: bool, publish: bool = False
-    ) -> records.Accepted | Busy:
-        def operation() -> Operation[records.Accepted | Busy]:
-            reply = yield records.submit(
+    ) -> submissions.Accepted | Busy:
+        def operation() -> Operation[submissions.Accepted | Busy]:
+            reply = yield submissions.submit(
                 self.host.keys,
                 new,
                 idempotency_ttl_ms=IDEMPOTENCY_TTL_MS,
@@ -156,14 +157,14 @@ class Intake:
                 publish=publish,
                 owns_session=owns_session,
             )
-            return records.submitted(new, reply)
+            return submissions.submitted(new, reply)
 
         return await self._ask(operation)
 
     async def _record_failed(self, new: Submission, failure: Failure) -> None:
         """Record a job that can't be run, and end it."""
         reply = await self._submit(new, owns_session=False)
-        if isinstance(reply, records.Accepted) and reply.created:
+        if isinstance(reply, submissions.Accepted) and reply.created:
             await self._end_unclaimed(new.job_id, JobState.FAILED, failure)
 
     async def _end_unclaimed(

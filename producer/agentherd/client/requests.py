@@ -22,10 +22,11 @@ from agentherd.errors import (
     JobNotFound,
     SessionBusy,
 )
-from agentherd.layout import hosts, listing, records, transcripts
+from agentherd.layout import hosts, listing, records, submissions, transcripts
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Pipeline, Script
-from agentherd.layout.records import Busy, JobRecord, Submission
+from agentherd.layout.records import JobRecord
+from agentherd.layout.submissions import Busy, Submission
 from agentherd.layout.transcripts import Entry, SessionKeys
 
 SUBMIT_CHUNK = 200
@@ -50,7 +51,7 @@ def new_submission(job: Job, job_id: str | None) -> Submission:
             encoded.
     """
     _check_can_start(job)
-    return records.submission(
+    return submissions.prepare(
         job,
         check_job_id(job_id) if job_id is not None else str(uuid4()),
         job.session_id or str(uuid4()),
@@ -87,7 +88,7 @@ def submit_many(keys: Keys, rules: SubmitRules, new: Iterable[Submission]) -> Op
 
 
 def _submit_script(keys: Keys, rules: SubmitRules, new: Submission) -> Script:
-    return records.submit(
+    return submissions.submit(
         keys,
         new,
         idempotency_ttl_ms=int(rules.idempotency_ttl_s * 1000),
@@ -96,7 +97,7 @@ def _submit_script(keys: Keys, rules: SubmitRules, new: Submission) -> Script:
 
 
 def _accepted_id(new: Submission, reply: Any) -> str:
-    outcome = records.submitted(new, reply)
+    outcome = submissions.submitted(new, reply)
     if isinstance(outcome, Busy):
         raise SessionBusy(new.session_id, outcome.owner)
     if outcome.digest != new.digest:
