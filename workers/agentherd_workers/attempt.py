@@ -45,6 +45,7 @@ STOP_FOR = {
     Exceeded.PROCESSES: Stop.TOO_MANY_PROCESSES,
     Exceeded.DISK: Stop.DISK_FULL,
 }
+_LEAST_BUDGET_USD = 1e-6
 CONTINUE_PROMPT = (
     "Your previous run at this task was interrupted. The conversation so far is above; files of"
     " the working directory may be missing. Check what is there, do not repeat finished steps,"
@@ -235,7 +236,9 @@ class Attempt:
             fork=isinstance(session, ForkSession) and not begun,
             # What attempts before spent counts; the CLI takes no limit of nothing.
             max_turns=max(1, self.job.max_turns - self.record.turns),
-            max_budget_usd=max(0.01, self.job.max_budget_usd - self.record.usage.cost_usd),
+            max_budget_usd=max(
+                _LEAST_BUDGET_USD, self.job.max_budget_usd - self.record.usage.cost_usd
+            ),
         )
         return plan, (CONTINUE_PROMPT + self.job.prompt if begun else self.job.prompt)
 
