@@ -15,9 +15,7 @@ from agentherd_workers.workspace import (
     DirectoryInUse,
     Workspace,
     make_root,
-    make_worker_directory,
     remove_tree,
-    sweep_leftovers,
 )
 from support.unprivileged import give_away, ordinary_user
 
@@ -117,24 +115,6 @@ def test_a_dead_owners_leftovers_are_replaced(
     workspace = Workspace.make(root, "default", SESSION)
     assert not leftover.exists()
     workspace.remove()
-
-
-def test_the_janitor_removes_what_the_dead_left_and_nothing_else(
-    root: Path, other_process: "subprocess.Popen[str]"
-) -> None:
-    mine = make_worker_directory(root)
-    theirs = root / "jobs" / f"default.{SESSION}"
-    orphan = root / "jobs" / "default.orphan"
-    orphan.mkdir()
-    (root / "jobs" / "default.only-a-lock.lock").touch()
-    assert sweep_leftovers(root) == [root / "jobs" / "default.only-a-lock", orphan]
-    assert theirs.exists()
-    assert mine.path.exists()
-    other_process.kill()
-    other_process.wait()
-    assert sweep_leftovers(root) == [theirs]
-    mine.remove()
-    assert list((root / "jobs").iterdir()) == list((root / "workers").iterdir()) == []
 
 
 def test_a_lock_whose_file_was_removed_meanwhile_is_not_taken(root: Path) -> None:

@@ -42,14 +42,10 @@ from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
 from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.isolation import IsolationUnavailable, choose_isolation
+from agentherd_workers.janitor import sweep_leftovers
 from agentherd_workers.processes import Marks
 from agentherd_workers.settings import WorkerSettings
-from agentherd_workers.workspace import (
-    OwnedDirectory,
-    make_root,
-    make_worker_directory,
-    sweep_leftovers,
-)
+from agentherd_workers.workspace import OwnedDirectory, make_root, make_worker_directory
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -101,7 +97,9 @@ class Supervisor:
             self.settings.api_key()
             for path in sweep_leftovers(self.settings.workspace_root):
                 log.warning("removed what a dead worker left: %s", path)
-            self._directory = make_worker_directory(self.settings.workspace_root)
+            self._directory = make_worker_directory(
+                self.settings.workspace_root, self._marks.worker
+            )
             memory = HostMemory()
             capacity = capacity_of(self.settings, memory)
             classes = classes_of(capacity, consumed)

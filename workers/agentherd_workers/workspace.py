@@ -1,6 +1,6 @@
-"""A throwaway directory per job, and the janitor that removes what dead workers left.
+"""A throwaway directory per job, and one per worker. janitor.py removes what dead workers left.
 
-    <root>/workers/<pid>-<random>/      this worker's: the launcher script, the SDK's temp files
+    <root>/workers/<mark>/              a worker's: the launcher script, the SDK's temp files
     <root>/jobs/<tenant>.<session id>/  a job's: workspace/ config/ tmp/
 
 Named by session, so that a session finds the same path when it is resumed, on any host.
@@ -8,15 +8,14 @@ Beside each stands a `.lock` file; who holds its lock owns the directory. Owners
 the process, so age never matters.
 """
 
-import fcntl
 import os
-import secrets
 import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentherd.contract.files import InputFile
+from agentherd_workers.file_lock import try_lock
 
 
 class DirectoryInUse(OSError):
@@ -37,7 +36,7 @@ class OwnedDirectory:
         Raises:
             DirectoryInUse: its owner lives.
         """
-        lock_fd = _lock(path)
+        lock_fd = try_lock(lock_path(path))
         if lock_fd is None:
             raise DirectoryInUse(f"{path} belongs to another attempt that is still ending")
         remove_tree(path)
@@ -47,7 +46,7 @@ class OwnedDirectory:
     def remove(self) -> None:
         """Remove it with all that is in it, then its lock."""
         remove_tree(self.path)
-        _lock_path(self.path).unlink(missing_ok=True)
+        lock_path(self.path).unlink(missing_ok=True)
         os.close(self.lock_fd)
 
 
@@ -110,22 +109,14 @@ def make_root(root: Path) -> None:
         raise PermissionError(f"workspace root {root} must not be writable by others: chmod 700")
 
 
-def make_worker_directory(root: Path) -> OwnedDirectory:
-    """This worker's own directory."""
-    return OwnedDirectory.make(root / "workers" / f"{os.getpid()}-{secrets.token_hex(4)}")
+def make_worker_directory(root: Path, mark: int) -> OwnedDirectory:
+    """This worker's own directory, named after what its agents carry; see `processes.Marks`."""
+    return OwnedDirectory.make(root / "workers" / f"{mark:x}")
 
 
-def sweep_leftovers(root: Path) -> list[Path]:
-    """Remove every directory under `root` whose owner is gone; which ones."""
-    removed = []
-    for folder in (root / "jobs", root / "workers"):
-        names = {path.name.removesuffix(".lock") for path in folder.iterdir()}
-        for path in sorted(folder / name for name in names):
-            lock_fd = _lock(path)
-            if lock_fd is not None:
-                OwnedDirectory(path, lock_fd).remove()
-                removed.append(path)
-    return removed
+def lock_path(path: Path) -> Path:
+    """The file whose lock says who owns the directory `path`."""
+    return path.with_name(f"{path.name}.lock")
 
 
 def remove_tree(path: Path) -> None:
@@ -149,30 +140,3 @@ def _unlock_folders(path: Path) -> None:
         for folder in folders:
             if not (Path(parent) / folder).is_symlink():
                 (Path(parent) / folder).chmod(0o700)
-
-
-def _lock_path(path: Path) -> Path:
-    return path.with_name(f"{path.name}.lock")
-
-
-def _lock(path: Path) -> int | None:
-    """The descriptor that owns `path`, or None while another owner lives."""
-    lock_path = _lock_path(path)
-    while True:
-        fd = os.open(lock_path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(fd)
-            return None
-        # The owner before us may have removed the file between our open and our lock.
-        if _same_file(fd, lock_path):
-            return fd
-        os.close(fd)
-
-
-def _same_file(fd: int, path: Path) -> bool:
-    try:
-        return os.path.samestat(os.fstat(fd), path.lstat())
-    except FileNotFoundError:
-        return False
