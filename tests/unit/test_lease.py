@@ -163,3 +163,22 @@ async def test_after_release_nothing_is_renewed() -> None:
     await asyncio.sleep(LENGTH_S)
     assert len(renewals.times_s) == before
     await lease.release()
+
+
+@pytest.mark.parametrize("turns", range(8))
+async def test_it_ends_when_it_is_released_just_as_a_renewal_comes_back(turns: int) -> None:
+    """Whatever the turn of the event loop: its task must not go on for ever."""
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def renew() -> bool:
+        asked.set()
+        await answered.wait()
+        return True
+
+    lease = hold(renew, Losses())
+    await asked.wait()
+    answered.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    ended, _ = await asyncio.wait([asyncio.create_task(lease.release())], timeout=1)
+    assert ended

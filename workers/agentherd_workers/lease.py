@@ -68,7 +68,9 @@ class Lease:
         sent_s = time.monotonic()
         left_s = self._held_until_s - sent_s
         try:
-            renewed = await asyncio.wait_for(self._renew(), max(left_s, 0.001))
+            # Not by wait_for: before Python 3.12 that may go on when it is cancelled.
+            async with asyncio.timeout(max(left_s, 0.001)):
+                renewed = await self._renew()
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("lease not renewed, trying again: %s", error)
             return min(0.5, self._length_s / 10)

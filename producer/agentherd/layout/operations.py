@@ -8,6 +8,7 @@ the operation itself does no I/O, so sync and async callers share every rule.
         return (yield Command("HGET", keys.job(job_id), "state"))
 """
 
+import asyncio
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -144,7 +145,7 @@ async def run_async(operation: Operation[T], redis: AsyncRedis) -> T:
         request = next(operation)
         while True:
             try:
-                reply = await _ask_async(redis, request)
+                reply = await _ask_cancellably(redis, request)
             except Exception as error:
                 request = operation.throw(error)
             else:
@@ -152,6 +153,21 @@ async def run_async(operation: Operation[T], redis: AsyncRedis) -> T:
     except StopIteration as end:
         value: T = end.value
         return value
+
+
+async def _ask_cancellably(redis: AsyncRedis, request: Request) -> Any:
+    """The reply, unless the task is cancelled meanwhile.
+
+    redis-py sends by `asyncio.wait_for`, which before Python 3.12 goes on as if nothing had
+    happened where it is cancelled just after the command was sent.
+    """
+    task = asyncio.current_task()
+    cancelled_before = task.cancelling() if task else 0
+    try:
+        return await _ask_async(redis, request)
+    finally:
+        if task and task.cancelling() > cancelled_before:
+            raise asyncio.CancelledError
 
 
 async def _ask_async(redis: AsyncRedis, request: Request) -> Any:
