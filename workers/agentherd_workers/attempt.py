@@ -4,38 +4,29 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TypeVar
-
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.job import ForkSession, Job, ResumeSession
 from agentherd.contract.results import Artifact, Failure, JobResult, Resources, Usage
 from agentherd.contract.states import JobState
-from agentherd.layout import records, transcripts
-from agentherd.layout.keys import Keys
-from agentherd.layout.operations import Operation, run_async
 from agentherd.layout.records import Claim
 from agentherd_workers import artifacts
-from agentherd_workers.agent.messages import Event
 from agentherd_workers.agent.options import AttemptPlan, build_options
 from agentherd_workers.agent.outcome import Stop, Verdict, verdict
 from agentherd_workers.agent.run import AgentRun, Notes, stderr_tail
 from agentherd_workers.agent.session_store import RedisSessionStore
 from agentherd_workers.ceilings.meter import Ceiling, Exceeded, Excess
-from agentherd_workers.confinement import Confinement, Means
-from agentherd_workers.lease import Lease, LeaseLost
+from agentherd_workers.confinement import Confinement
+from agentherd_workers.held_job import HeldJob
+from agentherd_workers.host import Host
+from agentherd_workers.lease import LeaseLost
 from agentherd_workers.reporter import Reporter
-from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import DirectoryInUse, Workspace
 
 log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 DIRECTORY_WAIT_S = 10.0
 """How long the attempt before, on this host, may take to leave the session's directory."""
@@ -51,20 +42,6 @@ CONTINUE_PROMPT = (
     " the working directory may be missing. Check what is there, do not repeat finished steps,"
     " and complete the task. The task was:\n\n"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Host:
-    """What attempts on this host share."""
-
-    settings: WorkerSettings
-    keys: Keys
-    redis: Redis
-    launcher: Path
-    means: Means
-    ceilings: Mapping[str, int]
-    """RAM of one session, in bytes by queue."""
-    worker: str
 
 
 @dataclass(frozen=True)
@@ -88,13 +65,8 @@ class Attempt:
         self._agent: AgentRun | None = None
         self._confinement: Confinement | None = None
         self._resources = Resources()
-        self._lease = Lease(
-            self._renew,
-            host.settings.lease_s,
-            self._on_lease_lost,
-            claimed_at_s=claimed_at_s,
-        )
-        self._reporter = Reporter(self._report, self._lease.lose)
+        self._held = HeldJob(host, claim, claimed_at_s=claimed_at_s, on_lost=self._on_lease_lost)
+        self._reporter = Reporter(self._held.report, self._held.lose)
 
     def stop(self, reason: Stop, detail: str = "") -> None:
         """End the agent soon; call from the event loop."""
@@ -122,25 +94,32 @@ class Attempt:
             LeaseLost: someone else owns the job; nothing was written.
         """
         try:
-            kept: list[Artifact] = []
-            notes = Notes()
-            try:
-                workspace = await self._make_workspace()
-                try:
-                    notes = await self._run_agent(workspace)
-                    ended = verdict(notes.observed)
-                    if self._stop is not Stop.LEASE_LOST:
-                        ended, kept = await self._keep_artifacts(workspace, ended)
-                finally:
-                    await asyncio.to_thread(workspace.remove)
-            except (OSError, TimeoutError) as error:
-                log.exception("job %s: attempt failed on this host", self.record.job_id)
-                ended = _host_failure(error)
-            await self._reporter.close(self.host.settings.lease_s)
-            self._lease.check()
+            notes, ended, kept = await self._outcome()
+            await self._reporter.close(self._held.lease_s)
+            self._held.check()
             return await self._settle(notes, ended, kept)
+        except LeaseLost:
+            raise
+        except Exception as error:
+            # Whatever it is: the job must not stay `running` with nobody at it.
+            log.exception("job %s: attempt failed on this host", self.record.job_id)
+            return await self._settle(Notes(), _host_failure(error), [])
         finally:
-            await self._lease.release()
+            self._reporter.abandon()
+            await self._held.release()
+
+    async def _outcome(self) -> tuple[Notes, Verdict, list[Artifact]]:
+        """What the agent did, what it means, and what was kept of it."""
+        workspace = await self._make_workspace()
+        try:
+            notes = await self._run_agent(workspace)
+            ended = verdict(notes.observed)
+            kept: list[Artifact] = []
+            if self._stop is not Stop.LEASE_LOST:
+                ended, kept = await self._keep_artifacts(workspace, ended)
+            return notes, ended, kept
+        finally:
+            await asyncio.to_thread(workspace.remove)
 
     async def _make_workspace(self) -> Workspace:
         root = self.host.settings.workspace_root
@@ -174,7 +153,7 @@ class Attempt:
         self._confinement = confinement
         try:
             notes = await self._converse(workspace, plan, prompt, confinement)
-            excess = await asyncio.to_thread(confinement.sample)
+            excess = await asyncio.to_thread(partial(confinement.sample, last=True))
             if excess is not None and notes.observed.stop is None:
                 # The kernel was faster than our watch.
                 notes.observed = replace(
@@ -184,7 +163,7 @@ class Attempt:
         finally:
             self._resources = confinement.resources
             self._confinement = None
-            confinement.close()
+            await asyncio.to_thread(confinement.close)
 
     async def _converse(
         self, workspace: Workspace, plan: AttemptPlan, prompt: str, confinement: Confinement
@@ -223,7 +202,7 @@ class Attempt:
     async def _plan(self) -> tuple[AttemptPlan, str]:
         """Whether the session starts, goes on or is copied, and what the agent is asked."""
         session = self.job.session
-        begun = self.claim.again and await self._stored(self.record.session_id)
+        begun = self.claim.again and await self._held.has_transcript()
         resume: str | None = None
         if begun:
             resume = self.record.session_id
@@ -242,13 +221,6 @@ class Attempt:
         )
         return plan, (CONTINUE_PROMPT + self.job.prompt if begun else self.job.prompt)
 
-    async def _stored(self, session_id: str) -> bool:
-        return await self._ask(
-            transcripts.exists(
-                transcripts.SessionKeys(self.record.tenant, session_id, self.host.keys.prefix)
-            )
-        )
-
     async def _keep_artifacts(
         self, workspace: Workspace, ended: Verdict
     ) -> tuple[Verdict, list[Artifact]]:
@@ -260,16 +232,7 @@ class Attempt:
             artifacts.collect, workspace.cwd, self.job.artifacts, cap_bytes
         )
         for artifact, content in found.files:
-            keep = partial(
-                records.keep_artifact,
-                self.host.keys,
-                self.record.job_id,
-                self.claim.fence,
-                artifact.name,
-                content,
-            )
-            if not await self._write(keep):
-                raise LeaseLost
+            await self._held.keep_artifact(artifact.name, content)
         if found.refused:
             log.warning("job %s: not kept, no regular file: %s", self.record.job_id, found.refused)
         if found.too_large and ended.state is JobState.SUCCEEDED:
@@ -290,44 +253,14 @@ class Attempt:
         result = self._result(notes, ended, kept)
         if self._stop is Stop.DRAINED and not result.succeeded:
             reason = "the worker is shutting down"
-            return await self._give_back(result, reason, delay_s=0, refund=True)
+            await self._held.give_back(result, reason, delay_s=0, refund=True)
+            return GivenBack(reason)
         delay_s = self._retry_delay_s(ended.failure)
-        if delay_s is not None:
-            reason = f"{result.failure.kind}: {result.failure.message}" if result.failure else ""
-            return await self._give_back(result, reason, delay_s=delay_s, refund=False)
-        finished_at_ms = await self._write(
-            lambda: records.finish(
-                self.host.keys,
-                self.record,
-                result,
-                retention_ms=int(self.host.settings.retention_s * 1000),
-            )
-        )
-        if finished_at_ms is None:
-            raise LeaseLost
-        return result.model_copy(update={"finished_at_ms": finished_at_ms})
-
-    async def _give_back(
-        self, result: JobResult, reason: str, *, delay_s: float, refund: bool
-    ) -> GivenBack:
-        progress = _progress(result)
-        await self._write(
-            lambda: records.report(
-                self.host.keys, self.record.job_id, self.claim.fence, [], progress
-            )
-        )
-        given = await self._write(
-            lambda: records.requeue(
-                self.host.keys,
-                self.record,
-                delay_ms=int(delay_s * 1000),
-                reason=reason,
-                refund=refund,
-            )
-        )
-        if not given:
-            raise LeaseLost
-        return GivenBack(reason)
+        if delay_s is not None and ended.failure is not None:
+            reason = f"{ended.failure.kind}: {ended.failure.message}"
+            await self._held.give_back(result, reason, delay_s=delay_s, refund=False)
+            return GivenBack(reason)
+        return await self._held.finish(result)
 
     def _retry_delay_s(self, failure: Failure | None) -> float | None:
         """How long to wait before another attempt; None: there is none."""
@@ -363,43 +296,6 @@ class Attempt:
             started_at_ms=self.record.started_at_ms,
         )
 
-    async def _renew(self) -> bool:
-        lease_ms = int(self.host.settings.lease_s * 1000)
-        return await self._ask(
-            records.renew(self.host.keys, self.record.job_id, self.claim.fence, lease_ms)
-        )
-
-    async def _report(self, events: list[Event]) -> bool:
-        return await self._ask(
-            records.report(self.host.keys, self.record.job_id, self.claim.fence, events, {})
-        )
-
-    async def _ask(self, operation: Operation[T]) -> T:
-        return await run_async(operation, self.host.redis)
-
-    async def _write(self, make: Callable[[], Operation[T]]) -> T:
-        """A write that must arrive: tried again while the lease holds.
-
-        Raises:
-            LeaseLost: Redis stayed away for as long as the lease lasts.
-        """
-        while True:
-            try:
-                return await self._ask(make())
-            except (RedisError, OSError, TimeoutError) as error:
-                log.warning("job %s: not written, trying again: %s", self.record.job_id, error)
-                self._lease.check()
-                await asyncio.sleep(RETRY_S)
-
-
-def _progress(result: JobResult) -> dict[str, str]:
-    """What later attempts add to."""
-    return {
-        "usage": result.usage.model_dump_json(),
-        "turns": str(result.turns),
-        "resources": result.resources.model_dump_json(),
-    }
-
 
 def _unix_ms(at_s: float) -> float:
     """A moment of `time.monotonic()` as Unix time on this host's clock."""
@@ -408,5 +304,6 @@ def _unix_ms(at_s: float) -> float:
 
 def _host_failure(error: Exception) -> Verdict:
     """This host could not run the job; another may."""
-    failure = Failure(kind=FailureKind.INTERNAL, message=f"host: {error}", retryable=True)
+    message = f"host: {type(error).__name__}: {error}"
+    failure = Failure(kind=FailureKind.INTERNAL, message=message[:2000], retryable=True)
     return Verdict(JobState.FAILED, failure)

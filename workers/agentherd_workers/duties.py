@@ -14,9 +14,10 @@ from agentherd.layout import hosts, queues, records
 from agentherd.layout.operations import run_async
 from agentherd_workers import processes
 from agentherd_workers.admission.gate import Gate
-from agentherd_workers.attempt import STOP_FOR, Attempt, Host
+from agentherd_workers.attempt import STOP_FOR, Attempt
 from agentherd_workers.ceilings.meter import Excess
 from agentherd_workers.guard import Guard
+from agentherd_workers.host import Host
 
 log = logging.getLogger(__name__)
 
@@ -106,7 +107,9 @@ class Duties:
         """Tell the fleet that this worker lives, and how its gate stands."""
         while True:
             with suppress(RedisError, OSError):
-                await run_async(hosts.announce(self._host.keys, self._report()), self._host.redis)
+                # In a thread: it asks the host's book, which another worker may hold.
+                report = await asyncio.to_thread(self._report)
+                await run_async(hosts.announce(self._host.keys, report), self._host.redis)
             shown = self._gate.state.since_s
             again_s = time.monotonic() + hosts.REPORT_EVERY_S
             while self._gate.state.since_s == shown and time.monotonic() < again_s:  # noqa: ASYNC110

@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Collection, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from contextvars import ContextVar
 from importlib.resources import as_file, files
@@ -34,12 +35,13 @@ from agentherd_workers.admission.memory import HostMemory
 from agentherd_workers.admission.wiring import capacity_of, classes_of, make_gate
 from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
-from agentherd_workers.attempt import Attempt, Host
+from agentherd_workers.attempt import Attempt
 from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
 from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
 from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
+from agentherd_workers.host import Host
 from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.isolation import IsolationUnavailable, choose_isolation
 from agentherd_workers.janitor import sweep_leftovers
@@ -69,6 +71,8 @@ class Supervisor:
         self.worker = f"{gethostname()}:{os.getpid()}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="agentherd", daemon=True)
+        self._opening: dict[str, Stop | None] = {}
+        """Those that are being claimed, and why they are to be stopped then."""
         self._running: dict[str, Attempt] = {}
         self._booked: dict[str, Attempt] = {}
         """Those that run, by their reservation."""
@@ -100,14 +104,23 @@ class Supervisor:
             self._directory = make_worker_directory(
                 self.settings.workspace_root, self._marks.worker
             )
+            means = self._means(cli)
             memory = HostMemory()
             capacity = capacity_of(self.settings, memory)
             classes = classes_of(capacity, consumed)
             self._capacity = {name: capacity.agents(name) for name in classes}
             self._gate = make_gate(self.settings, capacity, memory, slots=slots, classes=classes)
-            means = self._means(cli)
         except (OSError, NoCapacity, IsolationUnavailable, CgroupsUnavailable) as error:
+            if self._directory is not None:
+                self._directory.remove()
             raise HostNotReady(str(error)) from error
+        log.info(
+            "agents run by %s under isolation %s, ceilings held by %s; this host holds %s",
+            cli,
+            means.isolation,
+            means.ceiling_enforcement,
+            ", ".join(f"{count} {memory}" for memory, count in self._capacity.items()),
+        )
         # The SDK writes a resumed transcript into Python's temp directory.
         tempfile.tempdir = str(self._directory.path)
         processes.become_subreaper()
@@ -150,7 +163,8 @@ class Supervisor:
 
     def withdraw(self, job_id: str) -> None:
         """End a job that waits as cancelled; returns at once."""
-        asyncio.run_coroutine_threadsafe(self._accepts.withdraw(job_id), self._loop)
+        withdrawn = asyncio.run_coroutine_threadsafe(self._accepts.withdraw(job_id), self._loop)
+        withdrawn.add_done_callback(lambda done: _log_failure(job_id, done))
 
     def drain(self) -> None:
         """Give every job back to the queue; returns when no agent is left."""
@@ -206,9 +220,15 @@ class Supervisor:
         return self._intake
 
     async def _run(self, job_id: str, document: Any, queue: str, booked: str) -> Settled | Dropped:
-        opened = await self._accepts.open(job_id, document, queue)
+        self._opening[job_id] = None
+        try:
+            opened = await self._accepts.open(job_id, document, queue)
+        finally:
+            stopped = self._opening.pop(job_id, None)
         if not isinstance(opened, Attempt):
             return opened
+        if stopped is not None:
+            opened.stop(stopped)
         self._running[job_id] = opened
         self._booked[booked] = opened
         self._idle.clear()
@@ -226,7 +246,9 @@ class Supervisor:
         attempt = self._running.get(job_id)
         if attempt is not None:
             attempt.stop(reason)
-        return attempt is not None
+        elif job_id in self._opening:
+            self._opening[job_id] = reason
+        return attempt is not None or job_id in self._opening
 
     async def _stop_all(self, reason: Stop) -> None:
         for attempt in self._running.values():
@@ -260,6 +282,11 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
         await host.redis.aclose()
+
+
+def _log_failure(job_id: str, withdrawn: "Future[None]") -> None:
+    if not withdrawn.cancelled() and (error := withdrawn.exception()) is not None:
+        log.error("job %s: could not be withdrawn", job_id, exc_info=error)
 
 
 def write_launcher(directory: Path) -> Path:

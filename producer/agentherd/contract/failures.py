@@ -36,6 +36,8 @@ class FailureKind(StrEnum):
     """The model API refused the request for good: unknown model, prompt too long, 400, 413."""
     SESSION_MISSING = "session_missing"
     """The session to resume or fork is not in the store."""
+    SESSION_CORRUPT = "session_corrupt"
+    """What is stored of the session to go on with can't be read."""
     SESSION_BUSY = "session_busy"
     """Another job of that session had not ended when this one came by plain Celery."""
     CONFIGURATION = "configuration"

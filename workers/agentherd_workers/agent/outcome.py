@@ -43,6 +43,10 @@ class Ending(StrEnum):
     """The SDK refused the options, or could not start the process."""
     GARBLED = "garbled"
     """Its output could not be read."""
+    STORE_AWAY = "store_away"
+    """Redis did not answer when the session was to be loaded."""
+    STORE_CORRUPT = "store_corrupt"
+    """What is stored of the session can't be read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +75,8 @@ class Observed:
     result: CliResult | None = None
     ending: Ending | None = None
     exit_code: int | None = None
+    ready: bool = False
+    """The CLI had said its first word."""
     error: str = ""
     """Text of the exception, where there was one."""
     stderr: str = ""
@@ -125,6 +131,8 @@ _KINDS_BY_ENDING = {
     Ending.NOT_FOUND: FailureKind.CONFIGURATION,
     Ending.REJECTED: FailureKind.CONFIGURATION,
     Ending.START_TIMEOUT: FailureKind.START_TIMEOUT,
+    Ending.STORE_AWAY: FailureKind.INTERNAL,
+    Ending.STORE_CORRUPT: FailureKind.SESSION_CORRUPT,
 }
 _BILLING_WORDS = ("credit balance", "spend limit", "spending limit", "billing", "usage limit")
 _KINDS_BY_STATUS = {
@@ -194,7 +202,8 @@ def _failure_of(seen: Observed, result: CliResult) -> Failure:
 
 
 def _by_api_error(seen: Observed, status: int | None, detail: str) -> Failure:
-    if any(word in detail.lower() for word in _BILLING_WORDS):
+    # A limit that ends by itself is waited for, whatever it is called.
+    if seen.resets_at_s is None and any(word in detail.lower() for word in _BILLING_WORDS):
         return _failure(FailureKind.BILLING, detail)
     kind = _KINDS_BY_STATUS.get(status or 0)
     if kind is None and status is not None:
@@ -212,8 +221,8 @@ def _by_ending(seen: Observed) -> Failure:
     if seen.stderr:
         detail = f"{detail}: {seen.stderr}" if detail else seen.stderr
     kind = _KINDS_BY_ENDING.get(seen.ending) if seen.ending else None
-    if kind is None and seen.exit_code == 1:
-        # Only an exit before the first answer: the CLI rejected what it was told.
+    if kind is None and seen.exit_code == 1 and not seen.ready:
+        # The CLI rejected what it was told.
         missing = "No conversation found" in detail
         kind = FailureKind.SESSION_MISSING if missing else FailureKind.CONFIGURATION
     return _failure(kind or FailureKind.CRASHED, detail or "the CLI ended without a result")

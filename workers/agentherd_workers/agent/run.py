@@ -23,8 +23,10 @@ from claude_agent_sdk import (
     SystemMessage,
 )
 from claude_agent_sdk.types import MirrorErrorMessage
+from redis.exceptions import RedisError
 
 from agentherd.contract.results import Usage
+from agentherd.layout.transcripts import CorruptTranscript
 from agentherd_workers import processes
 from agentherd_workers.agent.messages import Event, events_of, ready_event
 from agentherd_workers.agent.outcome import AT_ONCE, CliResult, Ending, Observed, Stop
@@ -90,7 +92,7 @@ class AgentRun:
         try:
             await self._converse()
         except Exception as error:
-            self._seen |= _observation_of(error)
+            self._seen |= observation_of(error)
         finally:
             self._over.set()
             await watch
@@ -153,6 +155,7 @@ class AgentRun:
             case MirrorErrorMessage():
                 self._notes.degraded = True
             case SystemMessage(subtype="init"):
+                self._seen["ready"] = True
                 self._on_events([ready_event(message, spawned_after_ms)])
             case _:
                 pass
@@ -212,7 +215,7 @@ def stderr_tail() -> deque[str]:
     return deque(maxlen=_STDERR_LINES)
 
 
-def _observation_of(error: Exception) -> dict[str, Any]:
+def observation_of(error: Exception) -> dict[str, Any]:
     """The exception as an observation; see `Observed`."""
     text = str(error)
     code: int | None = None
@@ -223,6 +226,10 @@ def _observation_of(error: Exception) -> dict[str, Any]:
             ending = Ending.EXITED
         case CLIJSONDecodeError():
             ending = Ending.GARBLED
+        case _ if _comes_from(error, CorruptTranscript):
+            ending = Ending.STORE_CORRUPT
+        case _ if _comes_from(error, RedisError):
+            ending = Ending.STORE_AWAY
         case _ if "Control request timeout" in text:
             ending = Ending.START_TIMEOUT
         case CLIConnectionError() if "terminated process" in text:
@@ -232,6 +239,15 @@ def _observation_of(error: Exception) -> dict[str, Any]:
         case _:
             ending = Ending.EXITED
     return {"ending": ending, "exit_code": code, "error": text}
+
+
+def _comes_from(error: BaseException | None, kind: type[BaseException]) -> bool:
+    """Whether `error` was raised because of one of this kind: the SDK wraps the store's."""
+    while error is not None:
+        if isinstance(error, kind):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _cli_result(message: ResultMessage) -> CliResult:

@@ -1,0 +1,139 @@
+"""A claimed job for as long as its lease holds: every write presents the fencing token."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import TypeVar
+
+from redis.exceptions import RedisError
+
+from agentherd.contract.results import JobResult
+from agentherd.layout import records, transcripts
+from agentherd.layout.operations import Operation, run_async
+from agentherd.layout.records import Claim
+from agentherd_workers.agent.messages import Event
+from agentherd_workers.host import Host
+from agentherd_workers.lease import Lease, LeaseLost
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+RETRY_S = 0.2
+
+
+class HeldJob:
+    """The record of a job that this worker runs; the lease is renewed until `release`.
+
+    What must arrive is tried again while the lease holds; each such method raises `LeaseLost`
+    where someone else owns the job, or Redis stayed away for as long as the lease lasts.
+
+    Args:
+        claimed_at_s: `time.monotonic()` from just before the claim was sent.
+        on_lost: called once, if the lease is lost.
+    """
+
+    def __init__(
+        self, host: Host, claim: Claim, *, claimed_at_s: float, on_lost: Callable[[], None]
+    ) -> None:
+        self.record = claim.record
+        self._fence = claim.fence
+        self._host = host
+        self._lease = Lease(self._renew, host.settings.lease_s, on_lost, claimed_at_s=claimed_at_s)
+
+    @property
+    def lease_s(self) -> float:
+        """How long the lease holds without renewal."""
+        return self._host.settings.lease_s
+
+    def lose(self) -> None:
+        """Note that a write was refused."""
+        self._lease.lose()
+
+    def check(self) -> None:
+        """Raise `LeaseLost` if it is."""
+        self._lease.check()
+
+    async def release(self) -> None:
+        """Stop renewing."""
+        await self._lease.release()
+
+    async def report(self, events: list[Event]) -> bool:
+        """Append events, tried once; False: the lease is gone."""
+        return await self._ask(
+            records.report(self._host.keys, self.record.job_id, self._fence, events, {})
+        )
+
+    async def has_transcript(self) -> bool:
+        """Whether an attempt before stored something of the job's session."""
+        session = transcripts.SessionKeys(
+            self.record.tenant, self.record.session_id, self._host.keys.prefix
+        )
+        return await self._insist(lambda: transcripts.exists(session))
+
+    async def keep_artifact(self, name: str, content: bytes) -> None:
+        """Store one artifact."""
+        kept = await self._insist(
+            lambda: records.keep_artifact(
+                self._host.keys, self.record.job_id, self._fence, name, content
+            )
+        )
+        if not kept:
+            raise LeaseLost
+
+    async def finish(self, result: JobResult) -> JobResult:
+        """End the job; its result with the time of its end."""
+        retention_ms = int(self._host.settings.retention_s * 1000)
+        finished_at_ms = await self._insist(
+            lambda: records.finish(self._host.keys, self.record, result, retention_ms=retention_ms)
+        )
+        if finished_at_ms is None:
+            raise LeaseLost
+        return result.model_copy(update={"finished_at_ms": finished_at_ms})
+
+    async def give_back(
+        self, spent: JobResult, reason: str, *, delay_s: float, refund: bool
+    ) -> None:
+        """Let the job wait for another attempt, which adds to what was spent so far.
+
+        Args:
+            delay_s: 0 puts it into its queue at once.
+            refund: the attempt does not count.
+        """
+        progress = {
+            "usage": spent.usage.model_dump_json(),
+            "turns": str(spent.turns),
+            "resources": spent.resources.model_dump_json(),
+        }
+        await self._insist(
+            lambda: records.report(self._host.keys, self.record.job_id, self._fence, [], progress)
+        )
+        given = await self._insist(
+            lambda: records.requeue(
+                self._host.keys,
+                self.record,
+                delay_ms=int(delay_s * 1000),
+                reason=reason,
+                refund=refund,
+            )
+        )
+        if not given:
+            raise LeaseLost
+
+    async def _renew(self) -> bool:
+        lease_ms = int(self.lease_s * 1000)
+        return await self._ask(
+            records.renew(self._host.keys, self.record.job_id, self._fence, lease_ms)
+        )
+
+    async def _ask(self, operation: Operation[T]) -> T:
+        return await run_async(operation, self._host.redis)
+
+    async def _insist(self, make: Callable[[], Operation[T]]) -> T:
+        """Ask until Redis answers, while the lease holds."""
+        while True:
+            try:
+                return await self._ask(make())
+            except (RedisError, OSError, TimeoutError) as error:
+                log.warning("job %s: Redis does not answer: %s", self.record.job_id, error)
+                self.check()
+                await asyncio.sleep(RETRY_S)

@@ -1,0 +1,25 @@
+"""What all attempts on this host share, decided once at the worker's start."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis.asyncio import Redis
+
+from agentherd.layout.keys import Keys
+from agentherd_workers.confinement import Means
+from agentherd_workers.settings import WorkerSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Host:
+    """What attempts on this host share."""
+
+    settings: WorkerSettings
+    keys: Keys
+    redis: Redis
+    launcher: Path
+    means: Means
+    ceilings: Mapping[str, int]
+    """RAM of one session, in bytes by queue."""
+    worker: str
