@@ -118,10 +118,22 @@ def test_further_arguments_are_refused(fleet: Fleet, celery: Celery) -> None:
         sent.get(timeout=30)
 
 
-def test_task_without_a_job_is_dropped(fleet: Fleet, celery: Celery) -> None:
-    """A message without a job names a record; where there is none there is nothing to run."""
+def test_task_without_a_job_fails(fleet: Fleet, celery: Celery) -> None:
+    """A message without a job names a record; where there is none, who waits is told so."""
     sent = celery.send_task("agentherd.run", queue="agents")
-    wait_until(lambda: f"{sent.id}: message dropped: no record" in fleet.worker.output(), "dropped")
+    with pytest.raises(Exception, match="no job in the message, and no record"):
+        sent.get(timeout=30)
+
+
+def test_taken_idempotency_key_never_hangs(fleet: Fleet, celery: Celery) -> None:
+    """The same job again has the first one's result; another one under the key fails."""
+    job = document(scripts.text("once"), idempotency_key="k")
+    first = send(celery, job)
+    assert first.get(timeout=60)["text"] == "once"
+    assert send(celery, job).get(timeout=30)["job_id"] == first.id
+    other = send(celery, document(scripts.text("other"), idempotency_key="k"))
+    with pytest.raises(Exception, match=f"taken by job {first.id}, which has other content"):
+        other.get(timeout=30)
 
 
 def test_same_id_runs_once(fleet: Fleet, celery: Celery) -> None:

@@ -11,9 +11,9 @@ from redis.asyncio import Redis
 from agentherd import FailureKind, Herd, Job, JobState, NewSession
 from agentherd.contract.wire import job_to_wire
 from agentherd.layout.keys import QUEUE
-from agentherd_workers.attempt import Host
 from agentherd_workers.confinement import Means
 from agentherd_workers.devkit.redis_server import RedisServer
+from agentherd_workers.host import Host
 from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.isolation import Isolation
 from agentherd_workers.processes import Marks
@@ -84,11 +84,45 @@ async def test_a_task_id_that_would_name_another_key_writes_nothing(
     assert herd.connection.redis.dbsize() == 0
 
 
-async def test_a_message_without_a_record_is_dropped(intake: Intake, herd: Herd) -> None:
-    dropped = await intake.open("nobody", None, QUEUE)
-    assert isinstance(dropped, Dropped)
-    assert "no record" in dropped.reason
+async def test_a_message_without_a_job_and_without_a_record_fails(
+    intake: Intake, herd: Herd
+) -> None:
+    settled = await intake.open("nobody", None, QUEUE)
+    assert isinstance(settled, Settled)
+    assert settled.result.failure is not None
+    assert settled.result.failure.kind is FailureKind.INVALID_JOB
+    assert "no record" in settled.result.failure.message
     assert herd.connection.redis.dbsize() == 0
+
+
+def keyed(prompt: str = "x") -> Any:
+    """A job with an idempotency key, as a plain Celery client sends it."""
+    return job_to_wire(Job(prompt=prompt, idempotency_key="k"))
+
+
+async def test_a_taken_idempotency_key_has_the_first_jobs_result(
+    intake: Intake, herd: Herd
+) -> None:
+    first = herd.submit(Job(prompt="x", idempotency_key="k"))
+    records.run_to_end(herd, first.id, text="done")
+    for _delivery in range(2):
+        assert await intake.open("second", keyed(), QUEUE) == Settled(first.result(timeout_s=0))
+
+
+@pytest.mark.parametrize(("prompt", "said"), [("x", "no result yet"), ("y", "other content")])
+async def test_a_taken_idempotency_key_without_a_result_fails_at_once(
+    intake: Intake, herd: Herd, prompt: str, said: str
+) -> None:
+    first = herd.submit(Job(prompt="x", idempotency_key="k"))
+    for _delivery in range(2):
+        settled = await intake.open("second", keyed(prompt), QUEUE)
+        assert isinstance(settled, Settled)
+        assert settled.result.failure is not None
+        assert settled.result.failure.kind is FailureKind.INVALID_JOB
+        assert f"taken by job {first.id}, which has {said}" in settled.result.failure.message
+    assert herd.job("second").result(timeout_s=0) == settled.result
+    assert first.state() is JobState.QUEUED
+    assert herd.submit(Job(prompt="x", idempotency_key="k")).id == first.id
 
 
 async def test_a_message_of_a_running_job_is_dropped(intake: Intake, herd: Herd) -> None:

@@ -22,7 +22,8 @@ from agentherd.layout.operations import Command, Operation, run_async
 from agentherd.layout.records import Claim, JobRecord, Overdue
 from agentherd.layout.replies import text
 from agentherd.layout.submissions import Busy, Submission
-from agentherd_workers.attempt import Attempt, GivenBack, Host
+from agentherd_workers.attempt import Attempt, GivenBack
+from agentherd_workers.host import Host
 from agentherd_workers.lease import LeaseLost
 
 log = logging.getLogger(__name__)
@@ -45,7 +46,11 @@ class Settled:
 
 @dataclass(frozen=True)
 class Dropped:
-    """The message is done with; the job is elsewhere. `reason` is for the log."""
+    """The message is done with, and another one will end the same Celery task.
+
+    Never for a job that no message will end: who waits for its task would wait for ever.
+    `reason` is for the log.
+    """
 
     reason: str
 
@@ -67,11 +72,13 @@ class Intake:
             try:
                 check_job_id(job_id)
             except InvalidJob as error:
-                return Settled(_unrecordable(job_id, error))
-            await self._adopt(job_id, document, queue)
+                return _unrecorded(job_id, _invalid(error))
+            duplicate = await self._adopt(job_id, document, queue)
+            if duplicate is not None:
+                return duplicate
         place = await self._ask(lambda: _place(self.host, job_id))
         if place is None:
-            return Dropped("no record: never submitted, or past its retention")
+            return _no_record(job_id)
         tenant, own_queue = place
         if own_queue != queue:  # a queue is a memory class: RAM was booked for another one
             return Dropped(f"the job's own message is in the queue {own_queue}")
@@ -91,6 +98,8 @@ class Intake:
                 return await self._end_unclaimed(job_id, JobState.EXPIRED, failure)
             case _ if outcome.state in TERMINAL:
                 return await self._settled(job_id)
+            case _ if outcome.state is None:
+                return _no_record(job_id)
             case _:
                 return Dropped(f"the job is {outcome.state}")
 
@@ -99,7 +108,7 @@ class Intake:
         try:
             ended = await attempt.run()
         except LeaseLost:
-            return Dropped("the lease was lost; another worker owns the job")
+            return await self._settled(attempt.record.job_id)
         if isinstance(ended, GivenBack):
             return Dropped(f"given back: {ended.reason}")
         return Settled(ended)
@@ -129,21 +138,43 @@ class Intake:
                 ]
             )
 
-    async def _adopt(self, job_id: str, document: Any, queue: str) -> None:
+    async def _adopt(self, job_id: str, document: Any, queue: str) -> Settled | None:
         """Record a job that came by plain Celery, as submit would have. Known ids stay.
 
-        One that names another memory class than that of `queue` gets a message there.
+        One that names another memory class than that of `queue` gets a message there. One
+        whose idempotency key is taken is not run: it has the result of the job that has it.
         """
         try:
             job = job_from_wire(document)
             new = submissions.prepare(job, job_id, job.session_id or str(uuid4()))
         except InvalidJob as error:
             await self._record_failed(_unreadable(job_id, document), _invalid(error))
-            return
+            return None
         reply = await self._submit(new, owns_session=True, publish=new.queue != queue)
         if isinstance(reply, Busy):
             message = f"session {new.session_id} is in use by job {reply.owner}"
             await self._record_failed(new, Failure(kind=FailureKind.SESSION_BUSY, message=message))
+        elif reply.job_id != job_id:
+            return await self._duplicate(new, reply)
+        return None
+
+    async def _duplicate(self, new: Submission, first: submissions.Accepted) -> Settled | None:
+        """The first job's result, if that has ended; else this one fails at once.
+
+        Waiting for the first would hold a slot, and deadlock where it is the last one.
+        """
+        if first.digest == new.digest:
+            record = await self._read(first.job_id)
+            if record is not None and record.result is not None:
+                return Settled(record.result)
+            why = "which has no result yet"
+        else:
+            why = "which has other content"
+        message = f"idempotency_key: taken by job {first.job_id}, {why}"
+        keyless = replace(new, job=new.job.model_copy(update={"idempotency_key": None}))
+        failure = Failure(kind=FailureKind.INVALID_JOB, message=message)
+        await self._record_failed(keyless, failure)
+        return None
 
     async def _submit(
         self, new: Submission, *, owns_session: bool, publish: bool = False
@@ -195,8 +226,10 @@ class Intake:
 
     async def _settled(self, job_id: str) -> Settled | Dropped:
         record = await self._read(job_id)
-        if record is None or record.result is None:
-            return Dropped("the job changed hands")
+        if record is None:
+            return _no_record(job_id)
+        if record.result is None:
+            return Dropped("another worker owns the job")
         return Settled(record.result)
 
     async def _read(self, job_id: str) -> JobRecord | None:
@@ -222,11 +255,18 @@ def _invalid(error: InvalidJob) -> Failure:
     return Failure(kind=FailureKind.INVALID_JOB, message=str(error))
 
 
-def _unrecordable(job_id: str, error: InvalidJob) -> JobResult:
-    """What Celery is told of a task whose id would name another key than a record."""
-    return JobResult(
-        job_id=job_id, state=JobState.FAILED, failure=_invalid(error), session_id=str(uuid4())
+def _unrecorded(job_id: str, failure: Failure) -> Settled:
+    """What Celery is told of a task that has no record and gets none."""
+    result = JobResult(
+        job_id=job_id, state=JobState.FAILED, failure=failure, session_id=str(uuid4())
     )
+    return Settled(result)
+
+
+def _no_record(job_id: str) -> Settled:
+    """A message that brings no job, whose id no record has."""
+    message = "no job in the message, and no record: never submitted, or past its retention"
+    return _unrecorded(job_id, Failure(kind=FailureKind.INVALID_JOB, message=message))
 
 
 def _unreadable(job_id: str, document: Any) -> Submission:

@@ -33,7 +33,7 @@ def register(app: "HerdApp") -> None:
 
         Raises:
             JobFailed: the job ended without success.
-            Ignore: this message is not the one that runs the job.
+            Ignore: not this message but another one ends this task.
         """
         job_id = self.request.id or ""
         queue = queue_of_request({"delivery_info": self.request.delivery_info})
