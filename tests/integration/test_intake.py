@@ -114,13 +114,12 @@ async def test_a_taken_idempotency_key_without_a_result_fails_at_once(
     intake: Intake, herd: Herd, prompt: str, said: str
 ) -> None:
     first = herd.submit(Job(prompt="x", idempotency_key="k"))
-    for _delivery in range(2):
-        settled = await intake.open("second", keyed(prompt), QUEUE)
-        assert isinstance(settled, Settled)
-        assert settled.result.failure is not None
-        assert settled.result.failure.kind is FailureKind.INVALID_JOB
-        assert f"taken by job {first.id}, which has {said}" in settled.result.failure.message
-    assert herd.job("second").result(timeout_s=0) == settled.result
+    told = [await intake.open("second", keyed(prompt), QUEUE) for _delivery in range(2)]
+    result = herd.job("second").result(timeout_s=0)
+    assert told == [Settled(result)] * 2
+    assert result.failure is not None
+    assert result.failure.kind is FailureKind.INVALID_JOB
+    assert f"taken by job {first.id}, which has {said}" in result.failure.message
     assert first.state() is JobState.QUEUED
     assert herd.submit(Job(prompt="x", idempotency_key="k")).id == first.id
 
