@@ -23,6 +23,7 @@ from agentherd_workers.confinement import Confinement
 from agentherd_workers.held_job import HeldJob
 from agentherd_workers.host import Host
 from agentherd_workers.lease import LeaseLost
+from agentherd_workers.redaction import Redaction
 from agentherd_workers.reporter import Reporter
 from agentherd_workers.workspace import DirectoryInUse, Workspace
 
@@ -169,6 +170,7 @@ class Attempt:
         self, workspace: Workspace, plan: AttemptPlan, prompt: str, confinement: Confinement
     ) -> Notes:
         stderr = stderr_tail()
+        redact = Redaction(self.host.settings.api_key())
         options = build_options(
             plan,
             workspace,
@@ -182,6 +184,7 @@ class Attempt:
                 ttl_s=int(self.host.settings.session_ttl_s),
                 max_session_bytes=self.host.settings.max_session_bytes,
                 fence=self.claim.fence,
+                redact=redact,
             ),
             on_stderr=stderr.append,
         )
@@ -193,6 +196,7 @@ class Attempt:
             wants_output=self.job.output_schema is not None,
             released_at_ms=self._released_at_ms,
             on_events=self._reporter.add,
+            redact=redact,
             stderr=stderr,
         )
         if self._stop is not None:

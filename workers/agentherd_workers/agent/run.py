@@ -31,6 +31,7 @@ from agentherd_workers import processes
 from agentherd_workers.agent.messages import Event, events_of, ready_event
 from agentherd_workers.agent.outcome import AT_ONCE, CliResult, Ending, Observed, Stop
 from agentherd_workers.confinement import Confinement
+from agentherd_workers.redaction import Redaction
 
 INTERRUPT_S = 3.0
 """How long an interrupted agent may take to end its turn."""
@@ -66,6 +67,7 @@ class AgentRun:
         wants_output: bool,
         released_at_ms: float,
         on_events: Callable[[list[Event]], None],
+        redact: Redaction,
         stderr: deque[str],
     ) -> None:
         self._options = options
@@ -75,6 +77,7 @@ class AgentRun:
         self._wants_output = wants_output
         self._released_at_ms = released_at_ms
         self._on_events = on_events
+        self._redact = redact
         self._stderr = stderr
         self._client: ClaudeSDKClient | None = None
         self._cli_pid: int | None = None
@@ -99,13 +102,15 @@ class AgentRun:
             if self._stopping is not None:
                 await self._stopping
             await self._leave()
-        self._notes.observed = Observed(
-            stop=self._stop,
-            stop_detail=self._stop_detail,
-            stderr="\n".join(self._stderr),
-            wants_output=self._wants_output,
-            now_s=time.time(),
-            **self._seen,
+        self._notes.observed = self._redact(
+            Observed(
+                stop=self._stop,
+                stop_detail=self._stop_detail,
+                stderr="\n".join(self._stderr),
+                wants_output=self._wants_output,
+                now_s=time.time(),
+                **self._seen,
+            )
         )
         return self._notes
 
@@ -126,7 +131,8 @@ class AgentRun:
         await self._client.query(self._prompt)
         async for message in self._client.receive_messages():
             self._last_message_s = time.monotonic()
-            self._note(message, spawned_after_ms)
+            # Before texts are cut: a part of the key could not be found.
+            self._note(self._redact(message), spawned_after_ms)
             if isinstance(message, ResultMessage):
                 # The last look at what it takes, while it is there.
                 await asyncio.to_thread(self._confinement.sample)

@@ -14,6 +14,7 @@ import random
 import secrets
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, TypeVar, cast
@@ -134,6 +135,7 @@ class RedisSessionStore(SessionStore):
             None: a writer outside the fleet (say, who gives a session a title), which is
             neither refused nor makes others be refused.
         page_bytes: a load reads at most so many bytes at a time, unless one entry is larger.
+        redact: what is stored in place of each entry; must keep its `uuid`.
     """
 
     def __init__(
@@ -147,6 +149,7 @@ class RedisSessionStore(SessionStore):
         max_session_bytes: int = 256 * MiB,
         fence: int | None = None,
         page_bytes: int = transcripts.PAGE_BYTES,
+        redact: Callable[[SessionStoreEntry], SessionStoreEntry] | None = None,
     ) -> None:
         if min(ttl_s, tombstone_ttl_s, max_session_bytes, page_bytes) < 1:
             raise ValueError("times and sizes must be 1 or more")
@@ -160,6 +163,7 @@ class RedisSessionStore(SessionStore):
         self._max_bytes = max_session_bytes
         self._fence = fence or 0
         self._page_bytes = page_bytes
+        self._redact = redact
         self._writer = secrets.token_hex(8)
         self._known: OrderedDict[SessionKeys, _Known] = OrderedDict()
 
@@ -178,6 +182,8 @@ class RedisSessionStore(SessionStore):
         """
         if not entries:
             return
+        if self._redact is not None:
+            entries = [self._redact(entry) for entry in entries]
         session = self._session(key)
         known = self._remember(session)
         async with known.lock:
