@@ -11,11 +11,11 @@ from uuid import uuid4
 import pytest
 
 from agentherd import Job
+from agentherd_workers.removal import remove_tree
 from agentherd_workers.workspace import (
     DirectoryInUse,
     Workspace,
     make_root,
-    remove_tree,
 )
 from support.unprivileged import give_away, ordinary_user
 

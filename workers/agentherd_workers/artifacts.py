@@ -63,9 +63,10 @@ def _walk(workspace: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    with suppress(PermissionError):
+    """What is in a folder; nothing where it can't be reached, as beyond the longest path."""
+    with suppress(OSError):
         return list(os.scandir(folder))
-    with suppress(PermissionError):  # the agent took its own permissions away
+    with suppress(OSError):  # the agent took its own permissions away
         folder.chmod(0o700)
         return list(os.scandir(folder))
     return []

@@ -6,6 +6,7 @@ was at its start to every process of the same user. Root can't be kept out: see 
 
 import ctypes
 import os
+from pathlib import Path
 
 from agentherd.settings import PREFIX
 
@@ -15,15 +16,21 @@ _PR_SET_DUMPABLE = 4
 def conceal_settings() -> None:
     """Remove the settings from this process's environment; they have been read by now.
 
-    Overwritten in place too: unsetenv(3) leaves the text where /proc shows it.
+    Overwritten where /proc shows them too, whatever became of the variables since the start.
     """
-    libc = ctypes.CDLL(None)
-    libc.getenv.restype = ctypes.c_void_p
     for name in [name for name in os.environ if name.startswith(PREFIX)]:
-        address = libc.getenv(os.fsencode(name))
-        if address:
-            ctypes.memset(address, ord("*"), len(os.fsencode(os.environ[name])))
         del os.environ[name]
+    address, end = _start_environment()
+    for entry in ctypes.string_at(address, end - address).split(b"\0"):
+        if entry.startswith(PREFIX.encode()):
+            ctypes.memset(address, ord("*"), len(entry))
+        address += len(entry) + 1
+
+
+def _start_environment() -> tuple[int, int]:
+    """Where the environment of the start is in memory (proc(5), `env_start` and `env_end`)."""
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    return int(fields[47]), int(fields[48])
 
 
 def forbid_inspection() -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agentherd.contract.results import Resources
-from agentherd_workers import isolation, processes
+from agentherd_workers import isolation, processes, syscall_filter
 from agentherd_workers.ceilings.cgroups import Cgroups, JobCgroup
 from agentherd_workers.ceilings.meter import Ceiling, Excess, JobMeter
 from agentherd_workers.isolation import Isolation
@@ -66,6 +66,7 @@ class Confinement:
             "AGENTHERD_BIND": "1" if self._means.isolation is Isolation.BUBBLEWRAP else "",
             "AGENTHERD_LIMITS": ",".join(f"{name}={value}" for name, value in limits.items()),
             "AGENTHERD_CGROUPS": ",".join(map(str, procs_files)),
+            "AGENTHERD_FILTER": syscall_filter.fixing_limit(resource.RLIMIT_RTTIME).hex(),
             "AGENTHERD_PARENT_PID": str(os.getpid()),
         }
 
@@ -79,11 +80,13 @@ class Confinement:
         """Peaks and CPU time so far."""
         return self._meter.resources
 
-    def sample(self, pids_by_mark: Mapping[int, Sequence[int]] | None = None) -> Excess | None:
+    def sample(
+        self, pids_by_mark: Mapping[int, Sequence[int]] | None = None, *, last: bool = False
+    ) -> Excess | None:
         """Measure; which ceiling the attempt is over, if any. Safe to call from any thread."""
         pids = (processes.by_mark() if pids_by_mark is None else pids_by_mark).get(self.mark, [])
         with self._lock:
-            return self._meter.sample(pids)
+            return self._meter.sample(pids, last=last)
 
     def child(self) -> int | None:
         """The pid that the SDK waits for: the CLI's, or that of what isolates it."""

@@ -1,5 +1,6 @@
 """How far a job is kept from the host and from other jobs: `process` or `bubblewrap`."""
 
+import ctypes
 import os
 import shutil
 import subprocess
@@ -12,6 +13,7 @@ from agentherd_workers.workspace import Workspace
 IsolationChoice = Literal["auto", "process", "bubblewrap"]
 
 _PROBE_S = 10.0
+_PR_SET_NO_NEW_PRIVS = 38
 _SYSTEM_PATHS = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 """Programs and libraries; read-only inside."""
 _ETC = (
@@ -68,6 +70,7 @@ def bubblewrap_problem() -> str | None:
             text=True,
             timeout=_PROBE_S,
             check=False,
+            preexec_fn=_forbid_new_privileges,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
@@ -95,10 +98,14 @@ def command_for(
     if bwrap is None:
         raise IsolationUnavailable("bwrap went away since the worker started")
     command = _namespaces(bwrap)
-    for path in (*readable, cli):
-        command += ["--ro-bind", str(path), str(path)]
+    # What is written elsewhere would be RAM that neither the disk's ceiling nor PSS sees.
+    for path in ("/tmp", "/dev/shm"):  # noqa: S108
+        command += ["--bind", str(workspace.tmp), path]
+    for shown in (*readable, cli):
+        command += ["--ro-bind", str(shown), str(shown)]
     directory = str(workspace.owned.path)
-    return [*command, "--bind", directory, directory, "--", str(cli)]
+    command += ["--bind", directory, directory]
+    return [*command, "--remount-ro", "/dev", "--remount-ro", "/", "--", str(cli)]
 
 
 def _namespaces(bwrap: str) -> list[str]:
@@ -118,4 +125,9 @@ def _namespaces(bwrap: str) -> list[str]:
             command += ["--ro-bind-try", path, path]
     for name in _ETC:
         command += ["--ro-bind-try", f"/etc/{name}", f"/etc/{name}"]
-    return [*command, "--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp", "--tmpfs", "/run"]  # noqa: S108
+    return [*command, "--proc", "/proc", "--dev", "/dev", "--dir", "/run"]
+
+
+def _forbid_new_privileges() -> None:
+    """As in the launcher, where a setuid bwrap gains nothing (prctl(2))."""
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)

@@ -9,13 +9,13 @@ the process, so age never matters.
 """
 
 import os
-import shutil
 import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from agentherd.contract.files import InputFile
 from agentherd_workers.file_lock import try_lock
+from agentherd_workers.removal import remove_tree
 
 
 class DirectoryInUse(OSError):
@@ -117,26 +117,3 @@ def make_worker_directory(root: Path, mark: int) -> OwnedDirectory:
 def lock_path(path: Path) -> Path:
     """The file whose lock says who owns the directory `path`."""
     return path.with_name(f"{path.name}.lock")
-
-
-def remove_tree(path: Path) -> None:
-    """Remove a directory tree, also where the agent took its own permissions away."""
-    if not os.path.lexists(path):
-        return
-    if path.is_symlink():  # the agent put it in the directory's place
-        path.unlink()
-        return
-    try:
-        shutil.rmtree(path)
-    except OSError:
-        _unlock_folders(path)
-        shutil.rmtree(path)
-
-
-def _unlock_folders(path: Path) -> None:
-    """Give every folder of the tree its owner's permissions back. No link is followed."""
-    path.chmod(0o700)
-    for parent, folders, _files in os.walk(path):  # reads a folder after its parent's turn here
-        for folder in folders:
-            if not (Path(parent) / folder).is_symlink():
-                (Path(parent) / folder).chmod(0o700)

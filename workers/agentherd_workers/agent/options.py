@@ -12,6 +12,7 @@ from claude_agent_sdk.types import SystemPromptFile, SystemPromptPreset
 
 from agentherd.contract.base import MiB
 from agentherd.contract.job import Job, Subagent, SystemPrompt
+from agentherd_workers.launcher import SDK_VARIABLES
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import Workspace
 
@@ -120,7 +121,16 @@ def agent_environment(
         environment["ANTHROPIC_API_KEY"] = key.get_secret_value()
     if settings.model_base_url is not None:
         environment["ANTHROPIC_BASE_URL"] = settings.model_base_url
-    return {**environment, **launch, "AGENTHERD_KEEP": ",".join(environment)}
+    return {**_blanks(), **environment, **launch, "AGENTHERD_KEEP": ",".join(environment)}
+
+
+def _blanks() -> dict[str, str]:
+    """Nothing, for each variable of the worker's that the SDK would hand on to the launcher.
+
+    The launcher drops them, but its own environment can be read by other jobs until then.
+    """
+    needed = {*SDK_VARIABLES, *(name for name in os.environ if name.startswith("LD_"))}
+    return dict.fromkeys(set(os.environ) - needed, "")
 
 
 def _system_prompt(

@@ -9,6 +9,7 @@ and cgroup-v1/{memory,pids}.rst.
 """
 
 import os
+import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from typing import Literal
 from agentherd_workers.kernel_files import cgroup_directories, number_in, numbers_in
 
 _NAME = "agentherd"
+_RELEASE_S = 2.0
+_POLL_S = 0.02
+_LEAF = f"{_NAME}-workers"
+"""Where the workers themselves are, beside the cgroups of their jobs (version 2)."""
 _V2_CONTROLLERS = ("memory", "pids")
 
 
@@ -38,10 +43,12 @@ class JobCgroup:
         return tuple({path / "cgroup.procs": None for path in (self.memory, self.pids)})
 
     def members(self) -> list[int]:
-        """The pids in it."""
-        with suppress(OSError):
-            return [int(pid) for pid in (self.memory / "cgroup.procs").read_text().split()]
-        return []
+        """The pids in it, and in what an agent made below it."""
+        found = []
+        for path, _, _ in os.walk(self.memory):
+            with suppress(OSError):
+                found += [int(pid) for pid in Path(path, "cgroup.procs").read_text().split()]
+        return found
 
     def memory_bytes(self) -> int:
         """What is charged to it, without page cache that is free for the taking."""
@@ -61,10 +68,14 @@ class JobCgroup:
         return numbers_in(self.pids / "pids.events").get("max", 0)
 
     def remove(self) -> None:
-        """Remove it; its processes are gone by now."""
+        """Remove it with what an agent made below, as soon as the kernel lets go of it.
+
+        Its processes have ended by now, but their last threads may take a moment.
+        """
+        deadline_s = time.monotonic() + _RELEASE_S
         for path in {self.memory, self.pids}:
-            with suppress(OSError):
-                path.rmdir()
+            while not _remove_tree(path) and time.monotonic() < deadline_s:
+                time.sleep(_POLL_S)
 
 
 class Cgroups:
@@ -124,8 +135,7 @@ class Cgroups:
             for path in parent.glob(f"{_NAME}-*-*"):
                 pid = path.name.split("-")[1]
                 if pid.isdigit() and not Path("/proc", pid).exists():
-                    with suppress(OSError):
-                        path.rmdir()
+                    _remove_tree(path)
 
 
 def choose_cgroups(choice: Literal["auto", "cgroup", "watchdog"]) -> Cgroups | None:
@@ -156,7 +166,7 @@ def _version_2(root: Path) -> Cgroups:
     found = cgroup_directories(root, "")
     if not found:
         raise CgroupsUnavailable("no cgroup hierarchy with memory and pids is mounted")
-    own = found[0]
+    own = found[0].parent if found[0].name == _LEAF else found[0]
     offered = (own / "cgroup.controllers").read_text().split()
     if missing := [name for name in _V2_CONTROLLERS if name not in offered]:
         raise CgroupsUnavailable(f"{own} has no controller {' and '.join(missing)}")
@@ -168,7 +178,7 @@ def _version_2(root: Path) -> Cgroups:
 
 def _hand_down(own: Path) -> None:
     """Let `own`'s children have ceilings, which needs `own` to hold no process."""
-    leaf = own / f"{_NAME}-workers"
+    leaf = own / _LEAF
     if own != own.parent and (own / "cgroup.type").exists():  # the top one may hold processes
         leaf.mkdir(exist_ok=True)
         (leaf / "cgroup.procs").write_text(str(os.getpid()))
@@ -185,6 +195,14 @@ def _hand_down(own: Path) -> None:
             f"{own} holds other processes, or is not ours ({error.strerror});"
             " under systemd set Delegate=yes"
         ) from error
+
+
+def _remove_tree(path: Path) -> bool:
+    """Remove a cgroup and those below it, as far as they hold no process; whether it is gone."""
+    for below, _, _ in os.walk(path, topdown=False):
+        with suppress(OSError):
+            Path(below).rmdir()
+    return not path.exists()
 
 
 def _write_if_there(path: Path, text: str) -> None:

@@ -1,40 +1,31 @@
-"""How much disk a job's directory takes, without looking at it all the time."""
+"""How much disk a job's directory takes, without looking at it all the time.
+
+The agent works there meanwhile, and may not want to be counted: no link is followed, folders that
+it closed are opened, and paths may be longer than the system takes in one piece.
+"""
 
 import os
 import stat
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 _EVERY_S = 2.0
 _SHARE = 0.05
 """At most this share of the time goes into looking."""
+_SLICE_S = 0.05
+"""A look at many files takes several calls, so that other jobs are measured meanwhile."""
+_LAST_LOOK_S = 1.0
 _DROP_SHARE = 8
 """A disk that lost an eighth of the ceiling since the last look is a reason to look now."""
-
-
-def used_bytes(directory: Path) -> int:
-    """Blocks taken by everything below `directory`; a file with several names counts once."""
-    total = 0
-    seen: set[int] = set()
-    pending = [directory]
-    while pending:
-        try:
-            entries = list(os.scandir(pending.pop()))
-        except OSError:
-            continue
-        for entry in entries:
-            try:
-                status = entry.stat(follow_symlinks=False)
-            except OSError:
-                continue
-            if stat.S_ISDIR(status.st_mode):
-                pending.append(Path(entry.path))
-            elif status.st_nlink > 1:
-                if status.st_ino in seen:
-                    continue
-                seen.add(status.st_ino)
-            total += status.st_blocks * 512
-    return total
+_LEAST_BYTES = 4096
+"""What an empty file counts: disks run out of inodes too."""
+_PIECE = 15
+"""So many parts of a path are opened at once: each has up to 255 bytes, and a path 4095."""
+_CLOSED_PARTS = 100
+"""Closed folders are looked into down to here: each costs descriptors, which all jobs share."""
+_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DiskMeter:
@@ -46,17 +37,117 @@ class DiskMeter:
         self._next_s = 0.0
         self._free_bytes = 0
         self._used_bytes = 0
+        self._look: Iterator[int] | None = None
+        self._found_bytes = 0
+        self._took_s = 0.0
 
-    def used_bytes(self) -> int:
-        """As of the last look, which may be now."""
-        now_s = time.monotonic()
-        free_bytes = _free_bytes(self._directory)
-        if now_s >= self._next_s or self._free_bytes - free_bytes > self._drop_bytes:
-            self._free_bytes = free_bytes
-            self._used_bytes = used_bytes(self._directory)
-            took_s = time.monotonic() - now_s
-            self._next_s = now_s + max(_EVERY_S, took_s / _SHARE)
-        return self._used_bytes
+    def used_bytes(self, *, last: bool = False) -> int:
+        """As of the last look, which may be now; at least what a look has found so far.
+
+        Args:
+            last: look again, and longer: there is no next time.
+        """
+        if self._look is None and (last or self._is_due()):
+            self._free_bytes = _free_bytes(self._directory)
+            self._look = sizes(self._directory)
+            self._found_bytes, self._took_s = 0, 0.0
+        if self._look is not None:
+            self._go_on(self._look, _LAST_LOOK_S if last else _SLICE_S)
+        return max(self._used_bytes, self._found_bytes)
+
+    def _is_due(self) -> bool:
+        if time.monotonic() >= self._next_s:
+            return True
+        return self._free_bytes - _free_bytes(self._directory) > self._drop_bytes
+
+    def _go_on(self, look: Iterator[int], for_s: float) -> None:
+        begun_s = time.monotonic()
+        for size_bytes in look:
+            self._found_bytes += size_bytes
+            if time.monotonic() - begun_s > for_s:
+                self._took_s += for_s
+                return
+        self._took_s += time.monotonic() - begun_s
+        self._used_bytes, self._found_bytes, self._look = self._found_bytes, 0, None
+        self._next_s = time.monotonic() + max(_EVERY_S, self._took_s / _SHARE)
+
+
+def sizes(directory: Path) -> Iterator[int]:
+    """Bytes of disk of each thing below `directory`; a file with several names counts once."""
+    seen: set[tuple[int, int]] = set()
+    pending: list[tuple[str, ...]] = [()]
+    while pending:
+        parts = pending.pop()
+        for name, status in _entries(directory, parts):
+            if stat.S_ISDIR(status.st_mode):
+                pending.append((*parts, name))
+            elif status.st_nlink > 1:
+                identity = (status.st_dev, status.st_ino)
+                if identity in seen:
+                    continue
+                seen.add(identity)
+            yield max(_LEAST_BYTES, status.st_blocks * 512)
+
+
+def _entries(directory: Path, parts: tuple[str, ...]) -> list[tuple[str, os.stat_result]]:
+    """What is in one folder; nothing where it is gone meanwhile."""
+    found = []
+    with suppress(OSError):
+        fd = _open(directory, parts)
+        try:
+            with os.scandir(fd) as entries:
+                for entry in entries:
+                    with suppress(OSError):
+                        found.append((entry.name, entry.stat(follow_symlinks=False)))
+        finally:
+            os.close(fd)
+    return found
+
+
+def _open(directory: Path, parts: tuple[str, ...]) -> int:
+    """A descriptor of the folder at `parts`."""
+    try:
+        fd = os.open(directory, _FOLDER)
+        for at in range(0, len(parts), _PIECE):
+            with _closing(fd):
+                fd = os.open("/".join(parts[at : at + _PIECE]), _FOLDER, dir_fd=fd)
+    except PermissionError:
+        return _open_closed(directory, parts)
+    return fd
+
+
+def _open_closed(directory: Path, parts: tuple[str, ...]) -> int:
+    """The same through folders whose mode keeps their owner out; they get it back at once."""
+    if len(parts) > _CLOSED_PARTS:
+        raise PermissionError
+    with ExitStack() as opened:
+        handle = os.open(directory, os.O_PATH | _FOLDER)
+        for part in (*parts, ""):
+            opened.enter_context(_closing(handle))
+            opened.enter_context(_permitted(handle))
+            if part:
+                handle = os.open(part, os.O_PATH | _FOLDER, dir_fd=handle)
+        return os.open(".", _FOLDER, dir_fd=handle)
+
+
+@contextmanager
+def _closing(fd: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextmanager
+def _permitted(handle: int) -> Iterator[None]:
+    """The folder can be read and passed for as long as this lasts."""
+    path = f"/proc/self/fd/{handle}"  # a handle can't be changed by itself
+    mode = stat.S_IMODE(os.fstat(handle).st_mode)
+    os.chmod(path, mode | stat.S_IRWXU)  # noqa: PTH101 - by descriptor
+    try:
+        yield
+    finally:
+        os.chmod(path, mode)  # noqa: PTH101
 
 
 def _free_bytes(directory: Path) -> int:

@@ -10,10 +10,12 @@ from agentherd.contract.results import Resources
 from agentherd_workers.ceilings import tree
 from agentherd_workers.ceilings.cgroups import JobCgroup
 from agentherd_workers.ceilings.disk import DiskMeter
-from agentherd_workers.sizes import size_text
+from agentherd_workers.sizes import MiB, size_text
 
 _PSS_EVERY_S = 2.0
 """How old the PSS may be while the job is far from its ceiling."""
+_GROWN_BYTES = 16 * MiB
+"""PSS is looked at again when RSS has changed by this much."""
 _NEAR = 0.7
 """From this share of the ceiling on, PSS is looked at each time."""
 
@@ -52,6 +54,8 @@ class JobMeter:
         self._disk = DiskMeter(directory, ceiling.disk_bytes)
         self._pss_at_s = float("-inf")
         self._pss_bytes = 0
+        self._rss_bytes = 0
+        """When PSS was looked at."""
         self._memory_bytes = 0
         self._peak = Resources()
 
@@ -65,10 +69,10 @@ class JobMeter:
         """The peaks so far, and the CPU time."""
         return self._peak
 
-    def sample(self, pids: Sequence[int]) -> Excess | None:
+    def sample(self, pids: Sequence[int], *, last: bool = False) -> Excess | None:
         """Measure the job's processes and directory; what it is over, if anything."""
         self._memory_bytes = self._memory(pids)
-        disk_bytes = self._disk.used_bytes()
+        disk_bytes = self._disk.used_bytes(last=last)
         excess = self._excess(len(pids), disk_bytes)
         if excess is not None and excess.what is Exceeded.MEMORY:
             # The kernel killed it before we could see how much it had.
@@ -87,8 +91,10 @@ class JobMeter:
         now_s = time.monotonic()
         rss_bytes = tree.rss_bytes(pids)
         near = rss_bytes > _NEAR * self.ceiling.memory_bytes
-        if near or now_s - self._pss_at_s > _PSS_EVERY_S:
+        changed = abs(rss_bytes - self._rss_bytes) > _GROWN_BYTES
+        if near or changed or now_s - self._pss_at_s > _PSS_EVERY_S:
             self._pss_bytes = tree.pss_bytes(pids)
+            self._rss_bytes = rss_bytes
             self._pss_at_s = now_s
         return min(rss_bytes, self._pss_bytes)
 
