@@ -233,6 +233,17 @@ def test_a_requeued_job_waits_again_with_its_next_attempt(herd: Herd, handle: Jo
     assert second.record.started_at_ms == first.record.started_at_ms
 
 
+def test_an_attempt_begins_without_the_artifacts_of_the_one_before(
+    herd: Herd, handle: JobHandle
+) -> None:
+    first = acting.claim(herd, handle.id)
+    keep = records.keep_artifact(herd.keys, handle.id, first.fence, "stale.txt", b"x")
+    assert herd.connection.run(keep)
+    assert requeue(herd, first.record)
+    acting.claim(herd, handle.id)
+    assert not herd.connection.redis.exists(herd.keys.artifacts(handle.id))
+
+
 def test_a_refunded_attempt_does_not_count(herd: Herd, handle: JobHandle) -> None:
     held = acting.claim(herd, handle.id)
     assert requeue(herd, held.record, refund=True)

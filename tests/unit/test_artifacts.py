@@ -3,6 +3,7 @@
 import hashlib
 import os
 import time
+import tracemalloc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from agentherd_workers.artifacts import Found, _matcher, collect
+from agentherd_workers.artifacts import MAX_ARTIFACTS, Found, _matcher, collect
 from support.unprivileged import give_away, ordinary_user
 
 ALL = 1 << 20
@@ -194,3 +195,54 @@ def test_files_that_the_agent_made_unreadable_are_kept(tmp_path: Path) -> None:
             (tmp_path / "locked").read_text()
         found = collect(tmp_path, ["**"], ALL)
     assert names(found) == ["closed/file", "locked", "open"]
+
+
+def test_files_that_can_be_listed_and_not_entered_are_refused(tmp_path: Path) -> None:
+    tree(tmp_path, "listed/file", "listed/folder/file", "open")
+    give_away(tmp_path)
+    (tmp_path / "listed").chmod(0o400)
+    with ordinary_user():
+        assert list((tmp_path / "listed").iterdir())
+        found = collect(tmp_path, ["**"], ALL)
+    (tmp_path / "listed").chmod(0o700)
+    assert names(found) == ["open"]
+    assert found.refused == ("listed/file",)
+
+
+def test_the_first_by_name_are_kept_where_there_are_too_many(tmp_path: Path) -> None:
+    for number in range(MAX_ARTIFACTS + 5):
+        (tmp_path / f"{number:05}").touch()
+    for number in range(MAX_ARTIFACTS + 5):
+        (tmp_path / f"link{number}").symlink_to("nowhere")
+    found = collect(tmp_path, ["*"], ALL)
+    assert names(found) == [f"{number:05}" for number in range(MAX_ARTIFACTS)]
+    assert found.left_out == 5
+    excess = found.excess(ALL)
+    assert excess is not None
+    assert f"the limit is {MAX_ARTIFACTS} artifacts, and 5 more were not kept" in excess
+
+
+def test_what_fits_has_no_excess(tmp_path: Path) -> None:
+    tree(tmp_path, "a")
+    assert collect(tmp_path, ["*"], ALL).excess(ALL) is None
+
+
+def test_a_message_names_a_few_of_many(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / f"{number}").write_text("x")
+    excess = collect(tmp_path, ["*"], 0).excess(0)
+    assert excess is not None
+    assert "0 (1 bytes), 1 (1 bytes)" in excess
+    assert "and 30 others" in excess
+
+
+def test_memory_does_not_grow_with_files_that_do_not_match(tmp_path: Path) -> None:
+    for number in range(20_000):
+        (tmp_path / f"{number}.tmp").touch()
+    tracemalloc.start()
+    try:
+        assert collect(tmp_path, ["*.txt"], ALL) == Found((), (), ())
+        _now, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 256 * 1024

@@ -239,15 +239,10 @@ class Attempt:
             await self._held.keep_artifact(artifact.name, content)
         if found.refused:
             log.warning("job %s: not kept, no regular file: %s", self.record.job_id, found.refused)
-        if found.too_large and ended.state is JobState.SUCCEEDED:
-            sizes = ", ".join(f"{name} ({size} bytes)" for name, size in found.too_large)
-            message = (
-                f"artifacts over the cap of {cap_bytes} bytes together were not kept: {sizes};"
-                " narrow the patterns, or raise AGENTHERD_MAX_ARTIFACTS_BYTES on the workers"
-            )
-            ended = Verdict(
-                JobState.FAILED, Failure(kind=FailureKind.ARTIFACTS_TOO_LARGE, message=message)
-            )
+        excess = found.excess(cap_bytes)
+        if excess is not None and ended.state is JobState.SUCCEEDED:
+            failure = Failure(kind=FailureKind.ARTIFACTS_TOO_LARGE, message=excess[:2000])
+            ended = Verdict(JobState.FAILED, failure)
         return ended, [artifact for artifact, _ in found.files]
 
     async def _settle(

@@ -129,6 +129,7 @@ def claim(
             "tenant_queued_index": keys.tenant_index(tenant, JobState.QUEUED),
             "running_index": keys.state_index(JobState.RUNNING),
             "tenant_running_index": keys.tenant_index(tenant, JobState.RUNNING),
+            "artifacts": keys.artifacts(job_id),
         },
         args={"job_id": job_id, "worker": worker, "lease_ms": lease_ms},
     )

@@ -7,6 +7,7 @@
 -- KEYS[6] tenant_queued_index: the tenant's
 -- KEYS[7] running_index: jobs running, by time of submit
 -- KEYS[8] tenant_running_index: the tenant's
+-- KEYS[9] artifacts: what an attempt before kept
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] worker: who claims
 -- ARGV[3] lease_ms: how long the claim holds without renewal (ms)
@@ -30,6 +31,7 @@ local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1],
   'state', 'running', 'fence', fence, 'worker', ARGV[2], 'lease_until_ms', lease_until_ms)
 redis.call('HSETNX', KEYS[1], 'started_at_ms', string.format('%.0f', now_ms))
+redis.call('UNLINK', KEYS[9])
 redis.call('ZADD', KEYS[2], lease_until_ms, ARGV[1])
 redis.call('ZREM', KEYS[5], ARGV[1])
 redis.call('ZREM', KEYS[6], ARGV[1])
