@@ -1,5 +1,6 @@
 """A service with Celery alone: it knows the task's name, the queue, and a JSON object."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from agentherd.contract.wire import job_from_wire
 from agentherd_workers.devkit import scripts
 from agentherd_workers.devkit.model_api import Step
 from support.fleet import Fleet, await_event, events_so_far
-from support.plain_celery import plain_celery, send
+from support.plain_celery import followed_events, plain_celery, send
 from support.waiting import wait_until
 
 
@@ -56,6 +57,7 @@ def test_states_while_it_runs(fleet: Fleet, celery: Celery, tmp_path: Path) -> N
     sent = send(celery, document(waits_for(go), scripts.text("done"), metadata={"from": "celery"}))
     wait_until(lambda: sent.state == "STARTED", "it has started", 30)
     handle = fleet.herd.job(sent.id)
+    wait_until(lambda: _has_record(handle), "it has a record")
     await_event(handle, EventKind.TOOL_STARTED)
     assert handle.record().metadata == {"from": "celery"}
     go.touch()
@@ -168,6 +170,27 @@ def test_busy_session_fails_the_second(fleet: Fleet, celery: Celery, tmp_path: P
         sent.get(timeout=30)
     go.touch()
     assert holder.result(30).state is JobState.SUCCEEDED
+
+
+def test_nobody_is_shown_the_prompt(fleet: Fleet, celery: Celery, tmp_path: Path) -> None:
+    """Neither who follows Celery's events, as Flower does, nor who inspects the worker."""
+    go = tmp_path / "go"
+    prompt = "Look here. " + "x" * 100 + " my secret"
+    job = document(waits_for(go), scripts.text("done"), model="sonnet")
+    job["prompt"] = prompt + job["prompt"]
+    with followed_events(celery) as events:
+        sent = send(celery, job)
+        wait_until(lambda: sent.state == "STARTED", "it has started", 30)
+        [active] = (celery.control.inspect(timeout=5).active() or {}).values()
+        go.touch()
+        sent.get(timeout=30)
+        wait_until(lambda: "task-succeeded" in {event["type"] for event in events}, "all events")
+    received = next(event for event in events if event["type"] == "task-received")
+    assert json.loads(received["kwargs"]) == {
+        "tenant": None, "model": "sonnet", "prompt": f"{prompt[:79]}…",
+    }  # fmt: skip
+    assert active[0]["kwargs"] == received["kwargs"]
+    assert "my secret" not in str(events) + str(active) + fleet.worker.output()
 
 
 def test_priority(fleet: Fleet, celery: Celery, tmp_path: Path) -> None:

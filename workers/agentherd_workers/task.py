@@ -13,6 +13,7 @@ from agentherd.errors import JobFailed
 from agentherd.layout.keys import QUEUE
 from agentherd.layout.messages import TASK_NAME
 from agentherd_workers.intake import Dropped
+from agentherd_workers.task_request import AgentRequest, document_of
 
 if TYPE_CHECKING:
     from agentherd_workers.celery_app import HerdApp
@@ -24,7 +25,14 @@ def register(app: "HerdApp") -> None:
     """Add the task `agentherd.run` to `app`."""
 
     # resultrepr_maxsize: logs and Flower get the ids, not the agent's words.
-    @app.task(name=TASK_NAME, bind=True, typing=False, throws=(JobFailed,), resultrepr_maxsize=96)
+    @app.task(
+        name=TASK_NAME,
+        bind=True,
+        typing=False,
+        throws=(JobFailed,),
+        resultrepr_maxsize=96,
+        Request=AgentRequest,
+    )
     def run(self: "Task[Any, Any]", *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Run one agent job; the task's id is the job's id.
 
@@ -47,19 +55,6 @@ def register(app: "HerdApp") -> None:
 def queue_of_request(request: Mapping[str, Any]) -> str:
     """The Celery queue that a task's message came from."""
     return str((request.get("delivery_info") or {}).get("routing_key") or QUEUE)
-
-
-def document_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """The job that a plain Celery client sent, or None. Anything odd is kept, to be refused."""
-    match args, kwargs:
-        case (), {} if not kwargs:
-            return None
-        case (), {"job": job} if len(kwargs) == 1 and job is not None:
-            return job
-        case (job,), {} if not kwargs and job is not None:
-            return job
-        case _:
-            return {"args": list(args), **kwargs}
 
 
 def _for_celery(task: "Task[Any, Any]", result: JobResult) -> dict[str, Any]:
