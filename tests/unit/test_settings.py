@@ -59,6 +59,14 @@ def test_every_bad_value_is_in_one_error(monkeypatch: pytest.MonkeyPatch) -> Non
     assert "redis://host:6379/0" in said["AGENTHERD_REDIS_URL"]
 
 
+@pytest.mark.parametrize("user", [f"user:{SECRET}", SECRET, f":{SECRET}"])
+def test_a_gateway_with_a_password_is_refused(monkeypatch: pytest.MonkeyPatch, user: str) -> None:
+    said = wrong(monkeypatch, MODEL_BASE_URL=f"http://{user}@gateway/v1")
+    assert "must not hold a user or a password" in said["AGENTHERD_MODEL_BASE_URL"]
+    monkeypatch.setenv("AGENTHERD_MODEL_BASE_URL", "http://gateway/@v1")
+    assert WorkerSettings().model_base_url == "http://gateway/@v1"
+
+
 @pytest.mark.parametrize(
     ("value", "names"),
     [("", ()), ("A", ("A",)), ("APP_*, B,", ("APP_*", "B")), ('["A", "B"]', ("A", "B"))],

@@ -3,6 +3,7 @@
 import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, ByteSize, Field, SecretStr
 
@@ -22,6 +23,15 @@ def _absolute(path: Path) -> Path:
     return path
 
 
+def _without_password(url: str) -> str:
+    if "@" in urlsplit(url).netloc:
+        raise ValueError(
+            "must not hold a user or a password, which agents would see; a key belongs into the"
+            " file that AGENTHERD_API_KEY_FILE names"
+        )
+    return url
+
+
 AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
 
 
@@ -31,7 +41,9 @@ class WorkerSettings(HerdSettings):
     # The model API. Neither ANTHROPIC_API_KEY nor ANTHROPIC_BASE_URL of the shell is read.
     api_key_file: AbsolutePath | None = None
     """File with the model API key. Without it agents have no key, as behind a gateway."""
-    model_base_url: Annotated[str, Field(pattern=r"^https?://\S+$")] | None = None
+    model_base_url: (
+        Annotated[str, Field(pattern=r"^https?://\S+$"), AfterValidator(_without_password)] | None
+    ) = None
     """Model API or gateway; None: Anthropic's."""
     model: ModelName | None = None
     """For jobs that name none; None: the CLI's default."""
@@ -79,7 +91,7 @@ class WorkerSettings(HerdSettings):
 
     # Redis.
     lease_s: Annotated[float, Field(ge=1, le=300)] = 15.0
-    """A job whose worker is silent for this long is taken from it."""
+    """A worker that could not renew its lease on a job for this long ends its agent."""
     retention_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = 7 * 24 * 3600.0
     """How long records, events and artifacts of ended jobs are kept."""
     session_ttl_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = 30 * 24 * 3600.0
@@ -93,11 +105,14 @@ class WorkerSettings(HerdSettings):
         """The model API key, read from its file now.
 
         Raises:
-            OSError: the file can't be read.
+            OSError: the file can't be read, or is not text.
         """
         if self.api_key_file is None:
             return None
-        return SecretStr(self.api_key_file.read_text().strip())
+        try:
+            return SecretStr(self.api_key_file.read_text().strip())
+        except UnicodeDecodeError:
+            raise OSError(f"{self.api_key_file} is not text") from None
 
     def allows_env(self, name: str) -> bool:
         """Whether a job may set this variable."""
