@@ -14,11 +14,13 @@ EXAMPLES = sorted((REPOSITORY / "examples").glob("*.py"))
 
 
 def _answers_by_itself(output: str) -> bool:
-    return "You said: " in output and "List the files here." in output
+    return output == "You said: List the files here.\n"
 
 
 def _answers_each(output: str) -> bool:
-    return all(f"What is {number} squared?" in output for number in (3, 4, 5))
+    return all(f"What is {number} squared?" in output for number in (3, 4, 5)) and (
+        "system-reminder" not in output
+    )
 
 
 def _writes_a_haiku(output: str) -> bool:

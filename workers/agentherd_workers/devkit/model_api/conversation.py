@@ -1,10 +1,13 @@
 """Which step of which script a request asks for: derived from the conversation alone."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from agentherd_workers.devkit.model_api.steps import find_script
 
+_REMINDER = re.compile(r"<system-reminder>.*?</system-reminder>\s*", re.DOTALL)
+"""What the CLI adds to the user's words."""
 _SYNTHETIC = ("No response requested.",)
 """What the CLI writes in the model's name when it resumes an interrupted turn."""
 
@@ -14,7 +17,7 @@ class Position:
     """Where a conversation stands."""
 
     prompt: str
-    """The newest text of the user."""
+    """The newest text of the user, without the CLI's reminders."""
     script: str | None
     """The newest script in the user's messages."""
     answered: int
@@ -24,11 +27,12 @@ class Position:
 def position_of(body: dict[str, Any]) -> Position:
     """The position of a `/v1/messages` request."""
     messages = body.get("messages", [])
-    prompts = [
-        (index, text_of(message))
+    said = [
+        (index, _REMINDER.sub("", text_of(message)))
         for index, message in enumerate(messages)
-        if message.get("role") == "user" and text_of(message)
+        if message.get("role") == "user"
     ]
+    prompts = [(index, words) for index, words in said if words]
     prompt = prompts[-1][1] if prompts else ""
     scripts = [(index, find_script(text)) for index, text in prompts]
     script = next((found for _, found in reversed(scripts) if found is not None), None)
