@@ -117,6 +117,9 @@ class AppendRefused:
     detail: str = ""
 
 
+AppendOutcome = Appended | Conflict | AlreadyStored | AppendRefused
+
+
 @dataclass(frozen=True)
 class FoldedSummary:
     """A summary of the main transcript that takes the new entries into account."""
@@ -149,7 +152,7 @@ def append(
     max_bytes: int,
     name: AppendName = UNNAMED,
     summary: FoldedSummary | None = None,
-) -> Operation[Appended | Conflict | AlreadyStored | AppendRefused]:
+) -> Operation[AppendOutcome]:
     """Add entries, all or none; none of them may be there already.
 
     The entries themselves have no uuid twice; `without_doubles` sees to it.
@@ -188,6 +191,11 @@ def append(
         },
         rest=_blocks(entries),
     )
+    return _append_outcome(reply, list(uuids.values()))
+
+
+def _append_outcome(reply: Any, positions: Sequence[int]) -> AppendOutcome:
+    """What Redis did; `positions` are those of the entries whose uuids were sent."""
     match text(reply[0]):
         case "appended":
             return Appended(int(reply[1]), text(reply[2]))
@@ -196,7 +204,6 @@ def append(
         case "conflict":
             return Conflict(text(reply[1]), text(reply[2]))
         case "known":
-            positions = list(uuids.values())
             return AlreadyStored(frozenset(positions[int(line)] for line in reply[1:]))
         case reason:
             return AppendRefused(reason, text(reply[1]) if len(reply) > 1 else "")
@@ -254,36 +261,46 @@ def load(
     Raises:
         CorruptTranscript: an entry is missing or is not a JSON object.
     """
-    key = {"session": session.session}
     blocks, count = yield Script(
-        "transcript_open", keys=key, args={"subpath": subpath, "ttl_ms": ttl_ms}
+        "transcript_open",
+        keys={"session": session.session},
+        args={"subpath": subpath, "ttl_ms": ttl_ms},
     )
     if not blocks:
         return None
-
-    def page_end(first: int) -> Script:
-        end = min(first + PAGE_BLOCKS, blocks)
-        args = {"subpath": subpath, "first": first, "end": end, "page_bytes": page_bytes}
-        return Script("transcript_page", keys=key, args=args)
-
-    entries: list[Entry] = []
-    first, end = 0, (yield page_end(0))
     try:
-        while first < blocks:
-            fields = (f"{number}:{subpath}" for number in range(first, end))
-            # The page, and where the next one ends.
-            rows, next_end = yield Pipeline(
-                Command("HMGET", session.session, *fields), page_end(end)
-            )
-            for number, row in enumerate(rows, first):
-                entries += _parse(session, number, row)
-            first, end = end, next_end
+        entries = yield from _load_blocks(session, subpath, blocks, page_bytes)
         if len(entries) != count:
             raise _corrupt(session, f"{len(entries)} entries instead of {count}")
     except CorruptTranscript:
         if not (yield Command("HEXISTS", session.session, _BLOCKS + subpath)):
             return None
         raise
+    return entries
+
+
+def _load_blocks(
+    session: SessionKeys, subpath: str, blocks: int, page_bytes: int
+) -> Operation[list[Entry]]:
+    """The entries of the first `blocks` blocks."""
+
+    def page_end(first: int) -> Script:
+        end = min(first + PAGE_BLOCKS, blocks)
+        return Script(
+            "transcript_page",
+            keys={"session": session.session},
+            args={"subpath": subpath, "first": first, "end": end, "page_bytes": page_bytes},
+        )
+
+    entries: list[Entry] = []
+    first, end = 0, (yield page_end(0))
+    while first < blocks:
+        fields = (f"{number}:{subpath}" for number in range(first, end))
+        # The page, and where the next one ends.
+        rows, next_end = yield Pipeline(Command("HMGET", session.session, *fields), page_end(end))
+        for number, row in enumerate(rows, first):
+            entries += _parse(session, number, row)
+        first, end = end, next_end
     return entries
 
 
