@@ -41,6 +41,7 @@ from agentherd.errors import (
     JobNotFound,
     ResultTimeout,
     SessionBusy,
+    SubmitIncomplete,
     UnknownWireVersion,
 )
 
@@ -82,6 +83,7 @@ __all__ = [
     "SessionBusy",
     "StdioServer",
     "Subagent",
+    "SubmitIncomplete",
     "SubmitRules",
     "SystemPrompt",
     "UnknownWireVersion",

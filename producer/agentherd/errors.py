@@ -5,6 +5,7 @@ AgentherdError
 │   └── UnknownWireVersion                    written by a newer agentherd
 ├── IdempotencyConflict   (ValueError)        the key was used for a different job
 ├── SessionBusy                               another job of that session has not ended
+├── SubmitIncomplete                          of many jobs, some were queued and some were not
 ├── BrokerUnavailable     (ConnectionError)   Redis did not answer in time
 ├── JobNotFound           (LookupError)       no record: never submitted, or past its retention
 ├── ArtifactNotFound      (LookupError)       the job left no artifact of that name
@@ -15,7 +16,7 @@ AgentherdError
 ClassNotServed            (UserWarning)       no live worker serves the job's memory class
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
@@ -34,8 +35,13 @@ __all__ = [
     "Problem",
     "ResultTimeout",
     "SessionBusy",
+    "SubmitIncomplete",
     "UnknownWireVersion",
 ]
+
+
+_SHOWN = 10
+"""Jobs that the text of `SubmitIncomplete` names."""
 
 
 class Problem(NamedTuple):
@@ -120,6 +126,27 @@ class SessionBusy(AgentherdError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.session_id, self.job_id)
+
+
+class SubmitIncomplete(AgentherdError):
+    """Of the jobs of one `submit_many`, some were not queued.
+
+    `job_ids` has the id of each job that is queued, `failures` what stood against each one that
+    was refused, both by position, from 0. Positions in neither were not sent.
+    """
+
+    def __init__(self, job_ids: Mapping[int, str], failures: Mapping[int, AgentherdError]) -> None:
+        self.job_ids = dict(job_ids)
+        self.failures = dict(failures)
+        shown = [f"\n  job {at}: {why}" for at, why in list(self.failures.items())[:_SHOWN]]
+        if len(self.failures) > _SHOWN:
+            shown.append(f"\n  and {len(self.failures) - _SHOWN} more")
+        super().__init__(
+            f"{len(self.job_ids)} job(s) queued, {len(self.failures)} refused:{''.join(shown)}"
+        )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.job_ids, self.failures)
 
 
 class BrokerUnavailable(AgentherdError, ConnectionError):

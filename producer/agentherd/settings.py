@@ -3,10 +3,10 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from agentherd.client.connection import check_url
+from agentherd.client.connection import Prefix, TimeoutS, check_url
 from agentherd.contract.base import problems_of
 from agentherd.errors import InvalidSettings, Problem
 
@@ -56,7 +56,7 @@ class HerdSettings(CheckedSettings):
 
     redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     """Redis with queues and records: `redis://`, `rediss://` or `unix://`."""
-    prefix: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")] = "agentherd"
-    """Of every key; the same for all producers and workers of a fleet."""
-    timeout_s: Annotated[float, Field(gt=0, le=300)] = 5.0
+    prefix: Prefix = "agentherd"
+    """Of every key and queue; the same for all producers and workers of a fleet."""
+    timeout_s: TimeoutS = 5.0
     """Longest wait for Redis to answer one call."""

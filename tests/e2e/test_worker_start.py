@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from agentherd import EventKind, FailureKind, Job, JobState
+from agentherd import EventKind, FailureKind, Herd, Job, JobState
 from agentherd_workers.devkit import scripts
+from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.devkit.worker_process import WorkerFailed, WorkerProcess
 from support.fleet import QUIET, Fleet, await_event, running_fleet
 from support.plain_celery import plain_celery
@@ -24,6 +25,25 @@ def test_command_starts_a_worker(tmp_path: Path, command: tuple[str, ...]) -> No
     with running_fleet(tmp_path, command=command) as fleet:
         result = fleet.herd.submit(Job(prompt=scripts.script("Do it.", scripts.text("done"))))
         assert result.result(30).text == "done"
+
+
+def test_two_fleets_share_a_redis_and_no_job(tmp_path: Path) -> None:
+    """A prefix covers the queues too."""
+    (tmp_path / "green").mkdir()
+    (tmp_path / "blue").mkdir()
+    job = Job(prompt=scripts.script("Do it.", scripts.text("done")))
+    with (
+        RedisServer() as redis,
+        running_fleet(tmp_path / "green", redis=redis) as fleet,
+        running_fleet(tmp_path / "blue", redis=redis, settings={"prefix": "blue"}),
+        Herd(redis.url, prefix="blue") as blue,
+    ):
+        herds = (fleet.herd, blue)
+        for herd, handles in [(herd, [herd.submit(job) for _ in range(4)]) for herd in herds]:
+            assert [handle.result(60).text for handle in handles] == ["done"] * 4
+            [worker] = herd.workers()
+            assert {handle.record().worker for handle in handles} == {worker.worker}
+        assert blue.workers() != fleet.herd.workers()
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from celery import Celery
 from kombu.transport.redis import Channel
 
 from agentherd import Herd, Job
-from agentherd.layout.keys import PRIORITY_STEPS, QUEUE, queue_list, queue_of
+from agentherd.layout.keys import PRIORITY_STEPS, QUEUE, Keys, queue_list
 from agentherd.layout.messages import TASK_NAME, task_message
 from agentherd_workers.devkit.redis_server import RedisServer
 from support.plain_celery import plain_celery
@@ -41,7 +41,7 @@ def published(celery: Celery, herd: Herd, queue: str, priority: int) -> dict[str
     return document
 
 
-@pytest.mark.parametrize("queue", [QUEUE, queue_of("4g")])
+@pytest.mark.parametrize("queue", [QUEUE, Keys().queue("4g")])
 @pytest.mark.parametrize("priority", range(10))
 def test_it_is_celerys_field_by_field(
     celery: Celery, herd: Herd, queue: str, priority: int
@@ -57,7 +57,7 @@ def test_it_is_celerys_field_by_field(
     assert ours == theirs
 
 
-@pytest.mark.parametrize("queue", [QUEUE, queue_of("4g")])
+@pytest.mark.parametrize("queue", [QUEUE, Keys().queue("4g")])
 def test_the_list_is_kombus_for_every_priority(celery: Celery, queue: str) -> None:
     with celery.connection_for_write() as connection:
         channel = connection.default_channel

@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from agentherd import (
     ArtifactNotFound,
     AsyncHerd,
+    BrokerUnavailable,
     ClassNotServed,
     EventKind,
     ForkSession,
@@ -27,12 +29,16 @@ from agentherd import (
     ResultTimeout,
     ResumeSession,
     SessionBusy,
+    SubmitIncomplete,
     SubmitRules,
 )
 from agentherd.client.requests import SUBMIT_CHUNK
+from agentherd.client.waiting import EventFeed
 from agentherd.contract.wire import decode_job
 from agentherd.layout import records as layout
 from agentherd.layout import transcripts
+from agentherd.layout.events import FIRST
+from agentherd.layout.records import JobRecord
 from agentherd.layout.transcripts import Appended, Entry, SessionKeys
 from agentherd_workers.devkit.redis_server import RedisServer
 from support import jobs as samples
@@ -57,6 +63,21 @@ def messages(herd: Herd) -> int:
     return int(herd.connection.redis.llen("agents\x06\x163"))
 
 
+def whole(herd: Herd, job_id: str) -> JobRecord:
+    """The record with its content."""
+    record = herd.connection.run(layout.read_record(herd.keys, job_id, content=True))
+    assert record is not None
+    return record
+
+
+def store(herd: Herd, session_id: UUID, tenant: str = "default") -> None:
+    """Give the session a transcript."""
+    session = SessionKeys(tenant, str(session_id))
+    entries: list[Entry] = [{"type": "user", "uuid": str(uuid4())}]
+    stored = transcripts.append(session, "", entries, fence=0, ttl_ms=60_000, max_bytes=1_000_000)
+    assert isinstance(herd.connection.run(stored), Appended)
+
+
 def submit_many_times(url: str, times: int) -> set[str]:
     """Submit one job from many threads at the same moment; the ids they got."""
     barrier = threading.Barrier(times)
@@ -68,6 +89,24 @@ def submit_many_times(url: str, times: int) -> set[str]:
 
         with ThreadPoolExecutor(times) as threads:
             return set(threads.map(submit, range(times)))
+
+
+SubmitMany = Callable[[Iterable[Job]], Any]
+
+
+@pytest.fixture(params=["blocking", "asyncio"])
+def submit_many(
+    request: pytest.FixtureRequest, redis_server: RedisServer, herd: Herd
+) -> SubmitMany:
+    """`submit_many` of each client."""
+
+    async def submit(jobs: Iterable[Job]) -> Any:
+        async with AsyncHerd(redis_server.url) as client:
+            return await client.submit_many(jobs)
+
+    return (
+        herd.submit_many if request.param == "blocking" else lambda jobs: asyncio.run(submit(jobs))
+    )
 
 
 def test_a_submitted_job_waits_when_no_worker_runs(herd: Herd) -> None:
@@ -87,8 +126,10 @@ def test_a_submitted_job_waits_when_no_worker_runs(herd: Herd) -> None:
 def test_a_job_with_every_field_reaches_the_record_whole(herd: Herd) -> None:
     job = samples.full_job().model_copy(update={"session": NewSession(), "expires_s": None})
     with pytest.warns(ClassNotServed, match="4g"):
-        record = herd.submit(job).record()
-    assert decode_job(record.spec) == job
+        handle = herd.submit(job)
+    record = handle.record()
+    assert decode_job(whole(herd, handle.id).spec) == job
+    assert record.spec == ""
     assert (record.state, record.queue, record.priority) == (JobState.SCHEDULED, "agents.4g", 6)
     assert herd.connection.redis.llen("agents.4g\x06\x166") == 0
 
@@ -110,13 +151,65 @@ def test_nothing_is_nothing(herd: Herd) -> None:
     assert herd.jobs().jobs == ()
 
 
-def test_of_many_those_before_an_error_stay(herd: Herd) -> None:
+def test_of_many_one_that_is_refused_hides_no_other(herd: Herd, submit_many: SubmitMany) -> None:
     taken = str(uuid4())
     owner = herd.submit(Job(prompt="x", session=NewSession(id=taken)))
-    with pytest.raises(SessionBusy) as caught:
-        herd.submit_many([Job(prompt="1"), Job(prompt="2", session=NewSession(id=taken))])
-    assert caught.value.job_id == owner.id
-    assert [job.prompt_preview for job in herd.jobs().jobs] == ["1", "x"]
+    jobs = [Job(prompt="0"), Job(prompt="1", session=NewSession(id=taken)), Job(prompt="2")]
+    with pytest.raises(SubmitIncomplete) as caught:
+        submit_many(jobs)
+    busy = caught.value.failures[1]
+    assert isinstance(busy, SessionBusy)
+    assert busy.job_id == owner.id
+    assert list(caught.value.failures) == [1]
+    queued = {at: herd.job(job_id).record().preview for at, job_id in caught.value.job_ids.items()}
+    assert queued == {0: "0", 2: "2"}
+    assert [job.prompt_preview for job in herd.jobs().jobs] == ["2", "0", "x"]
+
+
+def test_of_a_round_trip_with_an_invalid_job_nothing_is_sent(
+    herd: Herd, submit_many: SubmitMany
+) -> None:
+    missing = Job(prompt="no such session", session=ResumeSession(id=uuid4()))
+
+    def jobs() -> Iterator[Job]:
+        yield from (Job(prompt=f"{n}") for n in range(SUBMIT_CHUNK + 1))
+        yield missing
+        yield Job(prompt=" ")
+
+    with pytest.raises(SubmitIncomplete) as caught:
+        submit_many(jobs())
+    assert list(caught.value.job_ids) == list(range(SUBMIT_CHUNK))
+    assert messages(herd) == SUBMIT_CHUNK
+    problems = {
+        at: error.problems[0].field
+        for at, error in caught.value.failures.items()
+        if isinstance(error, InvalidJob)
+    }
+    assert problems == {SUBMIT_CHUNK + 1: "session.id", SUBMIT_CHUNK + 2: "prompt"}
+    with pytest.raises(SubmitIncomplete, match=r"no session .* is in the store") as caught:
+        submit_many([Job(prompt="x"), missing])
+    assert (caught.value.job_ids, list(caught.value.failures)) == ({}, [1])
+    assert messages(herd) == SUBMIT_CHUNK
+
+
+def test_a_redis_that_fails_between_round_trips_loses_no_id(
+    herd: Herd, submit_many: SubmitMany
+) -> None:
+    redis = herd.connection.redis
+
+    def jobs() -> Iterator[Job]:
+        yield from (Job(prompt=f"{n}") for n in range(SUBMIT_CHUNK))
+        redis.config_set("maxmemory", 1)
+        yield Job(prompt="too much")
+
+    try:
+        with pytest.raises(SubmitIncomplete, match="maxmemory") as caught:
+            submit_many(jobs())
+    finally:
+        redis.config_set("maxmemory", 0)
+    assert list(caught.value.job_ids) == list(range(SUBMIT_CHUNK))
+    assert isinstance(caught.value.failures[SUBMIT_CHUNK], BrokerUnavailable)
+    assert {job.job_id for job in herd.jobs(limit=1000).jobs} == set(caught.value.job_ids.values())
 
 
 @pytest.mark.parametrize("chars", [0, 1, 5])
@@ -240,6 +333,78 @@ def test_a_stored_session_is_read_continued_and_copied(herd: Herd) -> None:
     assert copy.record().session_id != session_id
     with pytest.raises(InvalidJob, match="of tenant 'other'"):
         herd.submit(Job(prompt="x", tenant="other", session=ResumeSession(id=UUID(session_id))))
+
+
+def test_a_session_with_a_transcript_is_not_begun_again(herd: Herd) -> None:
+    stored, source = uuid4(), uuid4()
+    store(herd, stored)
+    store(herd, source)
+    sessions = {
+        "session.id": NewSession(id=stored),
+        "session.new_id": ForkSession(id=source, new_id=stored),
+    }
+    for field, session in sessions.items():
+        with pytest.raises(InvalidJob, match="already in the store; resume or fork it") as caught:
+            herd.submit(Job(prompt="x", session=session))
+        assert [problem.field for problem in caught.value.problems] == [field]
+    assert herd.jobs().jobs == ()
+    herd.submit(Job(prompt="x", session=NewSession(id=stored), tenant="b"))
+    herd.submit(Job(prompt="x", session=ResumeSession(id=stored)))
+
+
+def test_a_repeated_submit_may_find_its_own_transcript(herd: Herd) -> None:
+    job = Job(prompt="x", session=NewSession(id=uuid4()), idempotency_key="k")
+    handle = herd.submit(job)
+    store(herd, UUID(handle.record().session_id))
+    assert herd.submit(job).id == handle.id
+    records.run_to_end(herd, handle.id)
+    assert herd.submit(job).id == handle.id
+
+
+@pytest.mark.parametrize("prompt", ["the same", "another"])
+def test_a_key_whose_job_is_gone_is_free(herd: Herd, submit_many: SubmitMany, prompt: str) -> None:
+    first = herd.submit(Job(prompt="the same", idempotency_key="k"))
+    kept = herd.submit(Job(prompt="kept", idempotency_key="kept"))
+    records.run_to_end(herd, first.id)
+    herd.connection.redis.delete(herd.keys.job(first.id))  # as its retention does
+    again = Job(prompt=prompt, idempotency_key="k")
+    handles = submit_many([again, Job(prompt="kept", idempotency_key="kept"), again])
+    assert handles[0].id == handles[2].id != first.id
+    assert handles[1].id == kept.id
+    assert herd.job(handles[0].id).state() is JobState.QUEUED
+    assert herd.submit(again).id == handles[0].id
+    assert messages(herd) == 3
+
+
+def test_fleets_of_one_redis_have_queues_of_their_own(
+    redis_server: RedisServer, herd: Herd
+) -> None:
+    redis = herd.connection.redis
+    with Herd(redis_server.url, prefix="blue") as blue:
+        handle = blue.submit(Job(prompt="x"))
+        assert handle.record().queue == "blue.agents"
+        with pytest.warns(ClassNotServed):
+            assert blue.submit(Job(prompt="x", memory="4g")).record().queue == "blue.agents.4g"
+        assert messages(herd) == 0
+        assert redis.llen("blue.agents\x06\x163") == redis.llen("blue.agents.4g\x06\x163") == 1
+        herd.submit(Job(prompt="y"))
+        assert messages(herd) == redis.llen("blue.agents\x06\x163") == 1
+        held = records.claim(blue, handle.id).record
+        delayed = layout.requeue(blue.keys, held, delay_ms=0, reason="test", refund=False)
+        assert blue.connection.run(delayed)
+        assert redis.llen("blue.agents\x06\x163") == 2
+
+
+def test_following_a_job_does_not_read_its_content(redis_server: RedisServer, herd: Herd) -> None:
+    handle = herd.submit(Job(prompt="x" * 100_000))
+    before = herd.connection.redis.info("stats")["total_net_output_bytes"]
+    assert len(list(handle.events(follow=False))) == 1
+    feed = EventFeed(herd.keys, handle.id, FIRST, follow=True, slice_ms=1)
+    for _ in range(5):
+        herd.connection.run(feed.step())
+    assert (handle.artifacts(), handle.transcript()) == ((), [])
+    assert handle.record().state is JobState.QUEUED
+    assert herd.connection.redis.info("stats")["total_net_output_bytes"] - before < 50_000
 
 
 def test_a_job_that_can_only_expire_is_refused(herd: Herd) -> None:

@@ -1,6 +1,7 @@
 """What a Celery message becomes before any agent runs: refused, dropped, or told its result."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -8,9 +9,12 @@ from uuid import uuid4
 import pytest
 from redis.asyncio import Redis
 
-from agentherd import FailureKind, Herd, Job, JobState, NewSession
+from agentherd import FailureKind, ForkSession, Herd, Job, JobState, NewSession
 from agentherd.contract.wire import job_to_wire
+from agentherd.layout import transcripts
 from agentherd.layout.keys import QUEUE
+from agentherd.layout.transcripts import Appended, SessionKeys
+from agentherd_workers.attempt import Attempt
 from agentherd_workers.confinement import Means
 from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.host import Host
@@ -95,6 +99,30 @@ async def test_a_message_without_a_job_and_without_a_record_fails(
     assert herd.connection.redis.dbsize() == 0
 
 
+async def test_a_session_with_a_transcript_is_not_begun_again(intake: Intake, herd: Herd) -> None:
+    """Both conversations would be mixed. The job's own messages may come again."""
+    session_id = uuid4()
+    stored = transcripts.append(
+        SessionKeys("default", str(session_id)), "", [{"type": "user"}],
+        fence=0, ttl_ms=60_000, max_bytes=1_000_000,
+    )  # fmt: skip
+    assert isinstance(herd.connection.run(stored), Appended)
+    for session in (NewSession(id=session_id), ForkSession(id=uuid4(), new_id=session_id)):
+        document = job_to_wire(Job(prompt="x", session=session))
+        settled = await intake.open(session.kind, document, QUEUE)
+        assert isinstance(settled, Settled)
+        assert settled.result.failure is not None
+        assert settled.result.failure.kind is FailureKind.INVALID_JOB
+        assert "already in the store" in settled.result.failure.message
+
+
+async def test_a_key_whose_job_is_gone_is_free(intake: Intake, herd: Herd) -> None:
+    first = herd.submit(Job(prompt="x", idempotency_key="k"))
+    records.run_to_end(herd, first.id)
+    herd.connection.redis.delete(herd.keys.job(first.id))  # as its retention does
+    assert isinstance(await intake.open("second", keyed(), QUEUE), Attempt)
+
+
 def keyed(prompt: str = "x") -> Any:
     """A job with an idempotency key, as a plain Celery client sends it."""
     return job_to_wire(Job(prompt=prompt, idempotency_key="k"))
@@ -128,7 +156,7 @@ async def test_a_message_of_a_running_job_is_dropped(intake: Intake, herd: Herd)
     handle = herd.submit(Job(prompt="x"))
     held = records.claim(herd, handle.id)
     assert await intake.open(handle.id, None, QUEUE) == Dropped("the job is running")
-    assert handle.record() == held.record
+    assert handle.record() == replace(held.record, spec="")
 
 
 async def test_a_message_of_an_ended_job_is_told_its_result(intake: Intake, herd: Herd) -> None:

@@ -370,3 +370,42 @@ def test_the_index_of_ended_jobs_ends_with_them(herd: Herd, handle: JobHandle) -
     ):
         assert acting.RETENTION_MS < redis.pttl(index) <= 2 * acting.RETENTION_MS
     assert 0 < redis.pttl(keys.job(handle.id)) <= acting.RETENTION_MS
+
+
+def test_the_index_of_ended_jobs_keeps_what_was_submitted_long_ago(herd: Herd) -> None:
+    """A job may wait, and run, longer than twice the retention."""
+    redis, keys = herd.connection.redis, herd.keys
+    old = herd.submit(Job(prompt="old"))
+    seconds, _microseconds = redis.time()
+    long_ago_us = (seconds - 3 * acting.RETENTION_MS // 1000) * 1_000_000
+    redis.hset(keys.job(old.id), "submitted_at_us", long_ago_us)
+    acting.run_to_end(herd, old.id)
+    acting.run_to_end(herd, herd.submit(Job(prompt="new")).id)
+    assert [job.prompt_preview for job in herd.jobs(state=JobState.SUCCEEDED).jobs] == [
+        "new",
+        "old",
+    ]
+
+
+def test_the_index_of_ended_jobs_loses_those_whose_record_is_gone(herd: Herd) -> None:
+    redis, keys = herd.connection.redis, herd.keys
+
+    def end(retention_ms: int) -> str:
+        handle = herd.submit(Job(prompt="x"))
+        record = acting.claim(herd, handle.id).record
+        result = acting.result_of(record)
+        ended = records.finish(herd.keys, record, result, retention_ms=retention_ms)
+        assert herd.connection.run(ended) is not None
+        return handle.id
+
+    kept = end(acting.RETENTION_MS)
+    brief = [end(1) for _ in range(3)]
+    wait_until(lambda: not redis.exists(*map(keys.job, brief)), "their records are gone")
+    last = end(acting.RETENTION_MS)
+    for index in (
+        keys.state_index(JobState.SUCCEEDED),
+        keys.tenant_index("default", JobState.SUCCEEDED),
+    ):
+        assert redis.zrange(index, 0, -1) == [kept.encode(), last.encode()]
+        assert redis.zcard(keys.expiries(index)) == 2
+        assert acting.RETENTION_MS < redis.pttl(keys.expiries(index)) <= 2 * acting.RETENTION_MS

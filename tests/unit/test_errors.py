@@ -22,6 +22,7 @@ from agentherd import (
     JobState,
     ResultTimeout,
     SessionBusy,
+    SubmitIncomplete,
     UnknownWireVersion,
     errors,
 )
@@ -38,6 +39,7 @@ EXAMPLES: list[AgentherdError] = [
     InvalidSettings([("AGENTHERD_TIMEOUT_S", "greater than 0")]),
     IdempotencyConflict("key", "j"),
     SessionBusy("s", "j"),
+    SubmitIncomplete({0: "a", 2: "c"}, {1: SessionBusy("s", "j")}),
     BrokerUnavailable("Redis does not answer"),
     JobNotFound("j"),
     ArtifactNotFound("j", "a.txt"),
@@ -109,7 +111,10 @@ def test_an_error_survives_pickling(error: AgentherdError) -> None:
     read = pickle.loads(pickle.dumps(error))  # noqa: S301 - made here
     assert type(read) is type(error)
     assert str(read) == str(error)
-    assert vars(read) == vars(error)
+    # By their text where they hold errors, which are only equal to themselves.
+    assert {name: repr(value) for name, value in vars(read).items()} == {
+        name: repr(value) for name, value in vars(error).items()
+    }
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
@@ -122,6 +127,15 @@ def test_the_text_holds_what_a_caller_can_act_on(error: AgentherdError) -> None:
 def test_every_problem_is_in_the_text() -> None:
     text = str(EXAMPLES[0])
     assert text == "2 invalid job field(s):\n  prompt: must not be blank\n  tenant: no"
+
+
+def test_of_many_refused_jobs_the_first_are_named() -> None:
+    busy: dict[int, AgentherdError] = {at: SessionBusy(f"s{at}", "j") for at in range(12)}
+    text = str(SubmitIncomplete({12: "a"}, busy))
+    assert text.startswith("1 job(s) queued, 12 refused:\n  job 0: session s0 is in use by job j")
+    assert "s9" in text
+    assert "s10" not in text
+    assert text.endswith("\n  and 2 more")
 
 
 def test_a_failed_result_raises_itself() -> None:

@@ -11,8 +11,9 @@ PROMISED = {
     "GateReport", "Herd", "IdempotencyConflict", "InputFile", "InvalidJob", "InvalidSettings",
     "Job", "JobEvent", "JobFailed", "JobHandle", "JobNotFound", "JobPage", "JobResult",
     "JobState", "JobSummary", "NewSession", "RemoteServer", "Resources", "ResultTimeout",
-    "ResumeSession", "RetryPolicy", "SessionBusy", "StdioServer", "Subagent", "SubmitRules",
-    "SystemPrompt", "UnknownWireVersion", "Usage", "WorkerReport",
+    "ResumeSession", "RetryPolicy", "SessionBusy", "StdioServer", "Subagent",
+    "SubmitIncomplete", "SubmitRules", "SystemPrompt", "UnknownWireVersion", "Usage",
+    "WorkerReport",
 }  # fmt: skip
 
 

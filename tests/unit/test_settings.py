@@ -1,10 +1,11 @@
 """Settings from the environment: every bad value in one error, no secret in any text."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from agentherd import Herd, InvalidSettings
+from agentherd import AsyncHerd, Herd, InvalidSettings
 from agentherd.client.connection import check_url, display_url
 from agentherd.settings import HerdSettings
 from agentherd_workers.settings import WorkerSettings
@@ -144,3 +145,14 @@ def test_urls_that_lead_nowhere_are_refused(url: str) -> None:
 )
 def test_a_shown_url_has_no_password(url: str, shown: str) -> None:
     assert display_url(check_url(url)) == shown
+
+
+@pytest.mark.parametrize("client", [Herd, AsyncHerd])
+def test_a_client_checks_what_the_settings_check(client: Callable[..., object]) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        client(f"http://user:{SECRET}@host", prefix="a b{", timeout_s=0)
+    assert [field for field, _ in caught.value.problems] == ["redis_url", "prefix", "timeout_s"]
+    assert SECRET not in str(caught.value)
+    for timeout_s in (301, float("nan"), -1):
+        with pytest.raises(InvalidSettings, match="timeout_s"):
+            client("redis://host", timeout_s=timeout_s)

@@ -1,9 +1,12 @@
 """The transition table: properties that hold whatever states are added."""
 
+import re
+
 import pytest
 
 from agentherd import JobState
-from agentherd.contract.states import LIVE, TERMINAL, TRANSITIONS, sources_of
+from agentherd.contract.states import LIVE, TERMINAL, TRANSITIONS
+from agentherd.layout.operations import script_source
 
 BEGINNINGS = {JobState.SCHEDULED, JobState.QUEUED}
 """What submit.lua writes."""
@@ -46,17 +49,22 @@ def test_every_live_state_can_end(state: JobState) -> None:
     assert reachable_from({state}) & TERMINAL
 
 
-@pytest.mark.parametrize("target", list(JobState))
-def test_sources_are_the_transitions_read_backwards(target: JobState) -> None:
-    sources = sources_of(target)
-    assert set(sources) == {state for state in JobState if target in TRANSITIONS[state]}
-    assert list(sources) == [state for state in JobState if state in sources]
-    assert not TERMINAL & set(sources)
-
-
-def test_only_a_queued_job_starts() -> None:
-    assert sources_of(JobState.RUNNING) == (JobState.QUEUED,)
+@pytest.mark.parametrize(
+    ("script", "source", "targets"),
+    [
+        ("claim", JobState.QUEUED, {JobState.RUNNING}),
+        ("release", JobState.SCHEDULED, {JobState.QUEUED}),
+        ("requeue", JobState.RUNNING, {JobState.QUEUED, JobState.SCHEDULED}),
+    ],
+)
+def test_scripts_make_the_moves_of_the_table(
+    script: str, source: JobState, targets: set[JobState]
+) -> None:
+    text = script_source(script)
+    assert re.findall(r"~= '([a-z]+)'", text) == [source]
+    assert set(re.findall(r"HSET', KEYS\[1\],\s+'state', '([a-z]+)'", text)) == targets
+    assert targets <= TRANSITIONS[source]
 
 
 def test_a_running_job_never_expires() -> None:
-    assert JobState.RUNNING not in sources_of(JobState.EXPIRED)
+    assert JobState.EXPIRED not in TRANSITIONS[JobState.RUNNING]

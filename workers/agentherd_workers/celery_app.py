@@ -5,7 +5,7 @@ from functools import cached_property
 from celery import Celery
 from kombu import Exchange, Queue
 
-from agentherd.layout.keys import PRIORITY_STEPS, QUEUE, queue_of
+from agentherd.layout.keys import PRIORITY_STEPS, Keys
 from agentherd_workers.admission.bootstep import GateStep
 from agentherd_workers.admission.memory import HostMemory
 from agentherd_workers.admission.wiring import capacity_of, slots_of
@@ -36,6 +36,7 @@ def create_app(settings: WorkerSettings) -> HerdApp:
     mend_transport()
     app = HerdApp(settings)
     capacity = capacity_of(settings, HostMemory())
+    keys = Keys(settings.prefix)
     url = settings.redis_url.get_secret_value()
     transport_options = {
         "visibility_timeout": VISIBILITY_TIMEOUT_S,
@@ -61,8 +62,8 @@ def create_app(settings: WorkerSettings) -> HerdApp:
         worker_prefetch_multiplier=0,
         worker_pool="agentherd_workers.pool:AgentPool",
         worker_concurrency=slots_of(settings, capacity),
-        task_queues=[_queue(queue_of(memory)) for memory in capacity.served],
-        task_default_queue=QUEUE,
+        task_queues=[_queue(keys.queue(memory)) for memory in capacity.served],
+        task_default_queue=keys.queue(),
         task_default_priority=3,
         task_serializer="json",
         result_serializer="json",

@@ -7,7 +7,7 @@ from typing import Any
 
 from agentherd.client.blocking import Herd
 from agentherd.contract.results import Resources
-from agentherd.layout.keys import Keys, queue_of
+from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation
 from agentherd_workers.admission.capacity import Capacity, agents_per_host
 from agentherd_workers.settings import LEAST_CEILING_BYTES
@@ -55,7 +55,7 @@ def recommend(herd: Herd, capacity: Capacity) -> list[Recommendation]:
     """One for each memory class of which a job has ended."""
     found = []
     for memory in capacity.ceilings:
-        peaks = herd.connection.run(_peaks(herd.keys, queue_of(memory)))
+        peaks = herd.connection.run(_peaks(herd.keys, memory))
         memory_bytes = sorted(peak.peak_memory_bytes for peak in peaks if peak.peak_memory_bytes)
         if memory_bytes:
             found.append(recommendation(memory, memory_bytes, capacity))
@@ -86,6 +86,6 @@ def recommendation(memory: str, peaks: Sequence[int], capacity: Capacity) -> Rec
     )
 
 
-def _peaks(keys: Keys, queue: str) -> Operation[list[Resources]]:
-    rows = yield Command("LRANGE", keys.peaks(queue), 0, -1)
+def _peaks(keys: Keys, memory: str) -> Operation[list[Resources]]:
+    rows = yield Command("LRANGE", keys.peaks(keys.queue(memory)), 0, -1)
     return [Resources.model_validate(json.loads(row)) for row in rows]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from uuid import uuid4
 
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.job import Job, check_job_id
@@ -18,10 +18,10 @@ from agentherd.contract.states import TERMINAL, JobState
 from agentherd.contract.wire import decode_job, job_from_wire
 from agentherd.errors import InvalidJob
 from agentherd.layout import records, submissions
-from agentherd.layout.operations import Command, Operation, run_async
+from agentherd.layout.operations import Command, Operation, Script, run_async
 from agentherd.layout.records import Claim, JobRecord, Overdue
 from agentherd.layout.replies import text
-from agentherd.layout.submissions import Busy, Submission
+from agentherd.layout.submissions import Busy, Outcome, SessionBegun, Submission
 from agentherd_workers.attempt import Attempt, GivenBack
 from agentherd_workers.host import Host
 from agentherd_workers.lease import LeaseLost
@@ -150,10 +150,13 @@ class Intake:
         except InvalidJob as error:
             await self._record_failed(_unreadable(job_id, document), _invalid(error))
             return None
-        reply = await self._submit(new, owns_session=True, publish=new.queue != queue)
+        own_queue = self.host.keys.queue(job.memory)
+        reply = await self._submit(new, owns_session=True, publish=own_queue != queue)
         if isinstance(reply, Busy):
             message = f"session {new.session_id} is in use by job {reply.owner}"
             await self._record_failed(new, Failure(kind=FailureKind.SESSION_BUSY, message=message))
+        elif isinstance(reply, SessionBegun):
+            await self._record_failed(new, _invalid(new.session_taken()))
         elif reply.job_id != job_id:
             return await self._duplicate(new, reply)
         return None
@@ -178,17 +181,23 @@ class Intake:
 
     async def _submit(
         self, new: Submission, *, owns_session: bool, publish: bool = False
-    ) -> submissions.Accepted | Busy:
-        def operation() -> Operation[submissions.Accepted | Busy]:
-            reply = yield submissions.submit(
+    ) -> Outcome:
+        def script(one: Submission, vanished: str) -> Script:
+            return submissions.submit(
                 self.host.keys,
-                new,
+                one,
                 idempotency_ttl_ms=IDEMPOTENCY_TTL_MS,
                 preview_chars=PREVIEW_CHARS,
                 publish=publish,
                 owns_session=owns_session,
+                vanished=vanished,
             )
-            return submissions.submitted(new, reply)
+
+        def operation() -> Operation[Outcome]:
+            [outcome] = yield from submissions.send(self.host.keys, [new], script)
+            if isinstance(outcome, ResponseError):
+                raise outcome
+            return outcome
 
         return await self._ask(operation)
 

@@ -89,7 +89,7 @@ class AgentPool(TaskPool):
 
             running.add_done_callback(done)
 
-        gate.admit(queue_of_request(request), start)
+        gate.admit(queue_of_request(self.app, request), start)
         return ApplyResult(ended)
 
     def terminate_job(self, pid: int, signal: Any = None) -> None:

@@ -107,7 +107,7 @@ class Supervisor:
             means = self._means(cli)
             memory = HostMemory()
             capacity = capacity_of(self.settings, memory)
-            classes = classes_of(capacity, consumed)
+            classes = classes_of(self.settings, capacity, consumed)
             self._capacity = {name: capacity.agents(name) for name in classes}
             self._gate = make_gate(self.settings, capacity, memory, slots=slots, classes=classes)
         except (OSError, NoCapacity, IsolationUnavailable, CgroupsUnavailable) as error:

@@ -10,7 +10,6 @@ from celery.utils.log import get_task_logger
 from agentherd.contract.results import JobResult, failure_text
 from agentherd.contract.states import JobState
 from agentherd.errors import JobFailed
-from agentherd.layout.keys import QUEUE
 from agentherd.layout.messages import TASK_NAME
 from agentherd_workers.intake import Dropped
 from agentherd_workers.task_request import AgentRequest, document_of
@@ -44,7 +43,7 @@ def register(app: "HerdApp") -> None:
             Ignore: not this message but another one ends this task.
         """
         job_id = self.request.id or ""
-        queue = queue_of_request({"delivery_info": self.request.delivery_info})
+        queue = queue_of_request(app, {"delivery_info": self.request.delivery_info})
         settled = app.supervisor.run(job_id, document_of(args, kwargs), queue)
         if isinstance(settled, Dropped):
             log.info("job %s: message dropped: %s", job_id, settled.reason)
@@ -52,9 +51,10 @@ def register(app: "HerdApp") -> None:
         return _for_celery(self, settled.result)
 
 
-def queue_of_request(request: Mapping[str, Any]) -> str:
+def queue_of_request(app: "HerdApp", request: Mapping[str, Any]) -> str:
     """The Celery queue that a task's message came from."""
-    return str((request.get("delivery_info") or {}).get("routing_key") or QUEUE)
+    key = (request.get("delivery_info") or {}).get("routing_key")
+    return str(key or app.conf.task_default_queue)
 
 
 def _for_celery(task: "Task[Any, Any]", result: JobResult) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Self
 
 from agentherd.client import requests
-from agentherd.client.connection import AsyncConnection
+from agentherd.client.connection import AsyncConnection, check_options
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
 from agentherd.contract.events import JobEvent
@@ -35,6 +35,7 @@ class AsyncHerd:
         rules: SubmitRules | None = None,
         prefix: str = "agentherd",
     ) -> None:
+        check_options(url, prefix=prefix, timeout_s=timeout_s)
         self.keys = Keys(prefix)
         self.rules = rules or SubmitRules()
         self.connection = AsyncConnection(url, timeout_s)
@@ -47,8 +48,7 @@ class AsyncHerd:
 
     async def submit_many(self, jobs: Iterable[Job]) -> list["AsyncJobHandle"]:
         """Put jobs on the queue in order; see `Herd.submit_many`."""
-        new = (requests.new_submission(job, None) for job in jobs)
-        job_ids = await self.connection.run(requests.submit_many(self.keys, self.rules, new))
+        job_ids = await self.connection.run(requests.submit_many(self.keys, self.rules, jobs))
         return [self.job(job_id) for job_id in job_ids]
 
     def job(self, job_id: str) -> "AsyncJobHandle":
@@ -108,7 +108,7 @@ class AsyncJobHandle:
         return await self.herd.connection.run(requests.state_of(self.herd.keys, self.id))
 
     async def record(self) -> JobRecord:
-        """All that Redis knows about the job."""
+        """All that Redis knows about the job; see `JobHandle.record`."""
         return await self.herd.connection.run(requests.record_of(self.herd.keys, self.id))
 
     async def result(self, timeout_s: float | None = None) -> JobResult:

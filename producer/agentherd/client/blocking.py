@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Self
 
 from agentherd.client import requests
-from agentherd.client.connection import Connection
+from agentherd.client.connection import Connection, check_options
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
 from agentherd.contract.events import JobEvent
@@ -25,12 +25,13 @@ class Herd:
 
     Args:
         url: `redis://[user:password@]host:port/db`, `rediss://…` or `unix://…`.
-        timeout_s: longest wait for Redis to answer one call.
+        timeout_s: longest wait for Redis to answer one call, at most 300 s.
         rules: idempotency and privacy of submitted jobs.
-        prefix: of every key; the same for all producers and workers of a fleet.
+        prefix: of every key and queue; the same for all producers and workers of a fleet.
+            1-64 letters, digits, `_`, `.`, `-`.
 
     Raises:
-        InvalidSettings: the URL can't be used.
+        InvalidSettings: the URL, time-out or prefix can't be used.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class Herd:
         rules: SubmitRules | None = None,
         prefix: str = "agentherd",
     ) -> None:
+        check_options(url, prefix=prefix, timeout_s=timeout_s)
         self.keys = Keys(prefix)
         self.rules = rules or SubmitRules()
         self.connection = Connection(url, timeout_s)
@@ -58,7 +60,8 @@ class Herd:
             job_id: 1-128 letters, digits, `_`, `.`, `-`; a UUID by default.
 
         Raises:
-            InvalidJob: the session to continue is unknown, or the job is too large.
+            InvalidJob: the session to continue is unknown, that to begin is in the store
+                already, or the job is too large.
             IdempotencyConflict: the key or id belongs to a job with another content.
             SessionBusy: the session belongs to a job that has not ended.
             BrokerUnavailable: no answer within `timeout_s`.
@@ -67,9 +70,19 @@ class Herd:
         return self.job(self.connection.run(requests.submit(self.keys, self.rules, new)))
 
     def submit_many(self, jobs: Iterable[Job]) -> list["JobHandle"]:
-        """Put jobs on the queue in order; see `submit`. Those before an error stay queued."""
-        new = (requests.new_submission(job, None) for job in jobs)
-        job_ids = self.connection.run(requests.submit_many(self.keys, self.rules, new))
+        """Put jobs on the queue in order, 200 a round trip; see `submit`.
+
+        Nothing of a round trip is sent where one of its jobs is invalid. Of one that was sent,
+        each job that Redis took is queued, also behind one that it refused; nothing is sent
+        after that.
+
+        Raises:
+            SubmitIncomplete: it names the jobs that are queued, and what is wrong with others.
+                Where Redis did not answer, those of the last round trip may be queued too:
+                submit them again with the same `idempotency_key`.
+            BrokerUnavailable: no answer to the first round trip; likewise.
+        """
+        job_ids = self.connection.run(requests.submit_many(self.keys, self.rules, jobs))
         return [self.job(job_id) for job_id in job_ids]
 
     def job(self, job_id: str) -> "JobHandle":
@@ -138,7 +151,7 @@ class JobHandle:
         return self.herd.connection.run(requests.state_of(self.herd.keys, self.id))
 
     def record(self) -> JobRecord:
-        """All that Redis knows about the job."""
+        """All that Redis knows about the job, but not what was asked: its `spec` is empty."""
         return self.herd.connection.run(requests.record_of(self.herd.keys, self.id))
 
     def result(self, timeout_s: float | None = None) -> JobResult:

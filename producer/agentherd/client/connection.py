@@ -1,8 +1,9 @@
 """Redis connections for the client: bounded in time, errors as `BrokerUnavailable`."""
 
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 from urllib.parse import urlsplit
 
+from pydantic import BaseModel, Field, ValidationError
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
 from redis.asyncio.retry import Retry as AsyncRetry
@@ -19,7 +20,8 @@ from redis.exceptions import (
 )
 from redis.retry import Retry
 
-from agentherd.errors import AgentherdError, BrokerUnavailable, InvalidSettings
+from agentherd.contract.base import problems_of
+from agentherd.errors import AgentherdError, BrokerUnavailable, InvalidSettings, Problem
 from agentherd.layout.operations import Operation, run, run_async
 
 T = TypeVar("T")
@@ -34,6 +36,8 @@ _UNAVAILABLE = (
     TimeoutError,
     OSError,
 )
+REFUSED = (AuthenticationError, NoPermissionError)
+"""Redis is there, and does not let this user in or do this."""
 _REFUSALS = ("MISCONF", "NOREPLICAS", "CLUSTERDOWN", "MASTERDOWN")
 """First words of what Redis answers to every write while it is not well."""
 _SCHEMES = ("redis", "rediss", "unix")
@@ -63,6 +67,34 @@ def _is_redis_url(url: str) -> bool:
     return parts.scheme in _SCHEMES and bool(parts.hostname or parts.scheme == "unix")
 
 
+Prefix = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,64}$")]
+TimeoutS = Annotated[float, Field(gt=0, le=300)]
+
+
+class _Options(BaseModel):
+    prefix: Prefix
+    timeout_s: TimeoutS
+
+
+def check_options(url: str, *, prefix: str, timeout_s: float) -> None:
+    """Refuse what can't be used to reach a fleet, as `HerdSettings` does.
+
+    Raises:
+        InvalidSettings: every problem with the URL, prefix and time-out.
+    """
+    problems: list[Problem] = []
+    try:
+        check_url(url)
+    except InvalidSettings as error:
+        problems += error.problems
+    try:
+        _Options(prefix=prefix, timeout_s=timeout_s)
+    except ValidationError as error:
+        problems += problems_of(error)
+    if problems:
+        raise InvalidSettings(problems)
+
+
 def display_url(url: str) -> str:
     """`url` without its password, for messages."""
     parts = urlsplit(url)
@@ -84,7 +116,8 @@ def _is_outage(error: Exception) -> bool:
 
 
 def _unavailable(url: str, error: Exception) -> BrokerUnavailable:
-    return BrokerUnavailable(f"Redis at {display_url(url)} is not available: {error}")
+    what = "refused us" if isinstance(error, REFUSED) else "is not available"
+    return BrokerUnavailable(f"Redis at {display_url(url)} {what}: {error}")
 
 
 class Connection:

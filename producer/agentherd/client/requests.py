@@ -2,31 +2,35 @@
 
 import time
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from itertools import islice
-from typing import Any
+from itertools import count
 from uuid import uuid4
+
+from redis.exceptions import RedisError, ResponseError
 
 from agentherd.contract.hosts import WorkerReport
 from agentherd.contract.job import DEFAULT_MEMORY, Job, NewSession, check_job_id
 from agentherd.contract.listing import JobPage
-from agentherd.contract.results import Artifact, JobResult
-from agentherd.contract.states import TERMINAL, JobState
+from agentherd.contract.results import Artifact
+from agentherd.contract.states import JobState
 from agentherd.errors import (
+    AgentherdError,
     ArtifactNotFound,
+    BrokerUnavailable,
     ClassNotServed,
     IdempotencyConflict,
     InvalidJob,
     JobNotFound,
     SessionBusy,
+    SubmitIncomplete,
 )
 from agentherd.layout import hosts, listing, records, submissions, transcripts
 from agentherd.layout.keys import Keys
-from agentherd.layout.operations import Command, Operation, Pipeline, Script
+from agentherd.layout.operations import Command, Operation, Script
 from agentherd.layout.records import JobRecord
-from agentherd.layout.submissions import Busy, Submission
+from agentherd.layout.submissions import Accepted, Busy, Outcome, SessionBegun, Submission
 from agentherd.layout.transcripts import Entry, SessionKeys
 
 SUBMIT_CHUNK = 200
@@ -71,40 +75,119 @@ def _check_can_start(job: Job) -> None:
 def submit(keys: Keys, rules: SubmitRules, new: Submission) -> Operation[str]:
     """Put one job on the queue; its id, or that of the job that took the key before."""
     yield from _check_session(keys, new)
-    reply = yield _submit_script(keys, rules, new)
-    return _accepted_id(new, reply)
+    [outcome] = yield from _send(keys, rules, [new])
+    job_id = _accepted_id(new, outcome)
+    _warn_of_unserved([(new, outcome)])
+    return job_id
 
 
-def submit_many(keys: Keys, rules: SubmitRules, new: Iterable[Submission]) -> Operation[list[str]]:
+def submit_many(keys: Keys, rules: SubmitRules, jobs: Iterable[Job]) -> Operation[list[str]]:
     """Put jobs on the queue, `SUBMIT_CHUNK` a round trip; their ids in order."""
-    job_ids: list[str] = []
-    remaining = iter(new)
-    while chunk := list(islice(remaining, SUBMIT_CHUNK)):
-        for one in chunk:
+    job_ids: dict[int, str] = {}
+    remaining = iter(jobs)
+    for start in count(0, SUBMIT_CHUNK):
+        new, failures = _prepare_chunk(remaining, start)
+        try:
+            failures |= yield from _unknown_sessions(keys, new)
+            if not failures:
+                accepted, failures = yield from _submit_chunk(keys, rules, new)
+                job_ids |= accepted
+        except (RedisError, OSError) as error:
+            if not job_ids:
+                raise
+            failures |= dict.fromkeys(new, BrokerUnavailable(f"Redis is not available: {error}"))
+        if failures:
+            raise SubmitIncomplete(job_ids, failures)
+        if len(new) < SUBMIT_CHUNK:
+            break
+    return list(job_ids.values())
+
+
+_Failures = dict[int, AgentherdError]
+
+
+def _prepare_chunk(jobs: Iterator[Job], start: int) -> tuple[dict[int, Submission], _Failures]:
+    """The next jobs, ready to be sent, and what is wrong with them, by position."""
+    new: dict[int, Submission] = {}
+    failures: _Failures = {}
+    for position in range(start, start + SUBMIT_CHUNK):
+        try:
+            new[position] = new_submission(next(jobs), None)
+        except StopIteration:
+            break
+        except InvalidJob as error:  # perhaps of the caller's own `Job(...)` in a generator
+            failures[position] = error
+    return new, failures
+
+
+def _unknown_sessions(keys: Keys, new: Mapping[int, Submission]) -> Operation[_Failures]:
+    failures: _Failures = {}
+    for position, one in new.items():
+        try:
             yield from _check_session(keys, one)
-        replies = yield Pipeline(*(_submit_script(keys, rules, one) for one in chunk))
-        job_ids += map(_accepted_id, chunk, replies)
-    return job_ids
+        except InvalidJob as error:
+            failures[position] = error
+    return failures
 
 
-def _submit_script(keys: Keys, rules: SubmitRules, new: Submission) -> Script:
-    return submissions.submit(
-        keys,
-        new,
-        idempotency_ttl_ms=int(rules.idempotency_ttl_s * 1000),
-        preview_chars=rules.preview_chars,
-    )
+def _submit_chunk(
+    keys: Keys, rules: SubmitRules, new: Mapping[int, Submission]
+) -> Operation[tuple[dict[int, str], _Failures]]:
+    """Send jobs; the ids of those that Redis took, and why it did not take the others."""
+    outcomes = yield from _send(keys, rules, list(new.values()))
+    refusals = [outcome for outcome in outcomes if isinstance(outcome, ResponseError)]
+    if refusals and len(refusals) == len(new):
+        raise refusals[0]
+    job_ids: dict[int, str] = {}
+    failures: _Failures = {}
+    for (position, one), outcome in zip(new.items(), outcomes, strict=True):
+        try:
+            job_ids[position] = _accepted_id(one, outcome)
+        except ResponseError as error:
+            failures[position] = BrokerUnavailable(f"Redis refused the job: {error}")
+        except AgentherdError as error:
+            failures[position] = error
+    if not failures:
+        _warn_of_unserved(zip(new.values(), outcomes, strict=True))
+    return job_ids, failures
 
 
-def _accepted_id(new: Submission, reply: Any) -> str:
-    outcome = submissions.submitted(new, reply)
+def _send(
+    keys: Keys, rules: SubmitRules, new: Sequence[Submission]
+) -> Operation[list[Outcome | ResponseError]]:
+    def script(one: Submission, vanished: str) -> Script:
+        return submissions.submit(
+            keys,
+            one,
+            idempotency_ttl_ms=int(rules.idempotency_ttl_s * 1000),
+            preview_chars=rules.preview_chars,
+            vanished=vanished,
+        )
+
+    return submissions.send(keys, new, script)
+
+
+def _accepted_id(new: Submission, outcome: Outcome | ResponseError) -> str:
+    if isinstance(outcome, ResponseError):
+        raise outcome
     if isinstance(outcome, Busy):
         raise SessionBusy(new.session_id, outcome.owner)
+    if isinstance(outcome, SessionBegun):
+        raise new.session_taken()
     if outcome.digest != new.digest:
         raise IdempotencyConflict(new.job.idempotency_key or new.job_id, outcome.job_id)
-    if not outcome.served and new.job.memory != DEFAULT_MEMORY:
-        warnings.warn(ClassNotServed(new.job.memory), stacklevel=2)
     return outcome.job_id
+
+
+def _warn_of_unserved(sent: Iterable[tuple[Submission, Outcome | ResponseError]]) -> None:
+    """Told once all is sent: a caller may turn a warning into an error."""
+    unserved = {
+        new.job.memory
+        for new, outcome in sent
+        if isinstance(outcome, Accepted) and not outcome.served
+    }
+    for memory in sorted(unserved - {DEFAULT_MEMORY}):
+        warnings.warn(ClassNotServed(memory), stacklevel=2)
 
 
 def _check_session(keys: Keys, new: Submission) -> Operation[None]:
@@ -124,7 +207,7 @@ def _check_session(keys: Keys, new: Submission) -> Operation[None]:
 
 
 def record_of(keys: Keys, job_id: str) -> Operation[JobRecord]:
-    """The job's record.
+    """The job's record, without its content; see `records.read_record`.
 
     Raises:
         JobNotFound: never submitted, or past its retention.
@@ -143,11 +226,6 @@ def state_of(keys: Keys, job_id: str) -> Operation[JobState]:
     if state is None:
         raise JobNotFound(job_id)
     return JobState(state.decode() if isinstance(state, bytes) else state)
-
-
-def ended_result(record: JobRecord) -> JobResult | None:
-    """The result, once the job has ended."""
-    return record.result if record.state in TERMINAL else None
 
 
 def artifact(keys: Keys, job_id: str, name: str) -> Operation[bytes]:

@@ -3,6 +3,7 @@
 import time
 from dataclasses import dataclass, field
 
+from agentherd.client.requests import state_of
 from agentherd.contract.events import EventKind, JobEvent
 from agentherd.contract.results import JobResult
 from agentherd.contract.states import TERMINAL
@@ -86,10 +87,8 @@ class EventFeed:
             self.after = page[-1].id
             self.done = page[-1].kind == EventKind.ENDED
         else:
-            record = yield from read_record(self.keys, self.job_id)
-            if record is None:
-                raise JobNotFound(self.job_id)
-            self.done = not self.follow or record.state in TERMINAL
+            state = yield from state_of(self.keys, self.job_id)
+            self.done = not self.follow or state in TERMINAL
         return page
 
 

@@ -43,12 +43,11 @@ TRANSITIONS: dict[JobState, frozenset[JobState]] = {
     JobState.TIMED_OUT: frozenset(),
     JobState.EXPIRED: frozenset(),
 }
-"""State → the states that may follow it. Scripts get their allowed source states from here."""
+"""State → the states that may follow it.
+
+claim, release and requeue each make one move, which stands in the script; finish is told the
+state it must find. A test compares the scripts with this table.
+"""
 
 TERMINAL = frozenset(state for state, following in TRANSITIONS.items() if not following)
 LIVE = frozenset(JobState) - TERMINAL
-
-
-def sources_of(target: JobState) -> tuple[JobState, ...]:
-    """The states from which `target` can be reached, in declaration order."""
-    return tuple(state for state in JobState if target in TRANSITIONS[state])

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from agentherd.contract.hosts import WorkerReport
-from agentherd.layout.keys import Keys, queue_of
+from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Pipeline
 from agentherd.layout.replies import text
 
@@ -49,7 +49,7 @@ def consumed(keys: Keys, queue: str) -> Operation[bool]:
 
 def _lists(keys: Keys, classes: Iterable[str]) -> list[str]:
     """The sorted sets that name a worker that serves these memory classes."""
-    return [keys.workers, *(keys.queue_workers(queue_of(memory)) for memory in classes)]
+    return [keys.workers, *(keys.queue_workers(keys.queue(memory)) for memory in classes)]
 
 
 def _now_ms() -> Operation[int]:

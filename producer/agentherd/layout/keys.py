@@ -4,10 +4,11 @@
 |---|---|---|---|---|---|
 | job | hash | while live, then `retention_s` | submit, worker | all | 1 KB + spec + result |
 | events | stream | as job; ends at 10,000 entries | submit, worker | client | 0.2-4 KB an event |
-| artifacts | hash | as job | worker | client | what the job keeps |
+| artifacts | hash | as job; of the last attempt | worker | client | what the job keeps |
 | idempotency | hash | `idempotency_ttl_s` | submit | submit | 0.2 KB |
 | session_owner | string | while the job is live | submit, worker | submit | 0.1 KB |
 | state_index, tenant_index | sorted set | 2 x `retention_s` | all scripts | listing | 0.1 KB |
+| expiries | sorted set | as the index it belongs to | finish | finish | 0.1 KB |
 | leases | sorted set | while jobs run | claim, renew, finish | worker | 0.1 KB |
 | scheduled | sorted set | while jobs wait for their time | submit, requeue | worker | 0.1 KB |
 | worker | string | 15 s, renewed | worker | listing | - |
@@ -22,8 +23,10 @@ from dataclasses import dataclass
 from agentherd.contract.job import DEFAULT_MEMORY
 from agentherd.contract.states import JobState
 
+DEFAULT_PREFIX = "agentherd"
+"""Of a fleet that has a Redis of its own."""
 QUEUE = "agents"
-"""The Celery queue of the default memory class; others are `agents.<class>`."""
+"""The Celery queue of the default memory class in that fleet; see `Keys.queue`."""
 PRIORITY_STEPS = (0, 3, 6, 9)
 """kombu's Redis transport keeps one list a step (kombu/transport/redis.py, `priority_steps`)."""
 _PRIORITY_SEPARATOR = "\x06\x16"
@@ -33,7 +36,16 @@ _PRIORITY_SEPARATOR = "\x06\x16"
 class Keys:
     """The fleet's keys under one prefix."""
 
-    prefix: str = "agentherd"
+    prefix: str = DEFAULT_PREFIX
+
+    def queue(self, memory: str = DEFAULT_MEMORY) -> str:
+        """The Celery queue of a memory class: `agents`, `agents.4g`, behind the prefix if set."""
+        queue = QUEUE if self.prefix == DEFAULT_PREFIX else f"{self.prefix}.{QUEUE}"
+        return queue if memory == DEFAULT_MEMORY else f"{queue}.{memory}"
+
+    def is_queue(self, queue: str) -> bool:
+        """Whether a Celery queue is one of the fleet's."""
+        return queue == self.queue() or queue.startswith(f"{self.queue()}.")
 
     def job(self, job_id: str) -> str:
         """The record: a hash, the truth about the job."""
@@ -62,6 +74,10 @@ class Keys:
     def tenant_index(self, tenant: str, state: JobState) -> str:
         """One tenant's jobs in `state` by time of submit (µs): a sorted set."""
         return f"{self.prefix}:tenant:{tenant}:{state}"
+
+    def expiries(self, index: str) -> str:
+        """The jobs of an index of ended jobs by the time their record goes (ms): a sorted set."""
+        return f"{index}:expiries"
 
     @property
     def leases(self) -> str:
@@ -94,16 +110,6 @@ class Keys:
     def fence_counter(self) -> str:
         """The last fencing token given out: a string."""
         return f"{self.prefix}:fence"
-
-
-def queue_of(memory: str) -> str:
-    """The Celery queue of a memory class."""
-    return QUEUE if memory == DEFAULT_MEMORY else f"{QUEUE}.{memory}"
-
-
-def is_job_queue(queue: str) -> bool:
-    """Whether a Celery queue is one of ours."""
-    return queue == QUEUE or queue.startswith(f"{QUEUE}.")
 
 
 def queue_list(queue: str, priority: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 
 from redis import Redis
 from redis.asyncio import Redis as AsyncRedis
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 Argument = str | bytes | int | float
 
@@ -62,12 +62,17 @@ class Script:
 
 
 class Pipeline:
-    """Several requests in one round trip, not atomic; the reply is a list in their order."""
+    """Several requests in one round trip, not atomic; the reply is a list in their order.
 
-    __slots__ = ("requests",)
+    All are sent, also where Redis refuses one. Then the first refusal is raised; with
+    `keep_errors` each stands in the place of its reply.
+    """
 
-    def __init__(self, *requests: Command | Script) -> None:
+    __slots__ = ("keep_errors", "requests")
+
+    def __init__(self, *requests: Command | Script, keep_errors: bool = False) -> None:
         self.requests = requests
+        self.keep_errors = keep_errors
 
 
 Request = Command | Pipeline | Script
@@ -116,8 +121,11 @@ def _ask(redis: Redis, request: Request) -> Any:
             pipeline.execute_command(*_arguments(item))
         replies = pipeline.execute(raise_on_error=False)
         for index in _unknown_scripts(replies):
-            replies[index] = _ask(redis, request.requests[index])
-        return _raise_first(replies)
+            try:
+                replies[index] = _ask(redis, request.requests[index])
+            except ResponseError as error:
+                replies[index] = error
+        return replies if request.keep_errors else _raise_first(replies)
     try:
         return redis.execute_command(*request.evalsha)
     except NoScriptError:
@@ -179,8 +187,11 @@ async def _ask_async(redis: AsyncRedis, request: Request) -> Any:
             pipeline.execute_command(*_arguments(item))
         replies = await pipeline.execute(raise_on_error=False)
         for index in _unknown_scripts(replies):
-            replies[index] = await _ask_async(redis, request.requests[index])
-        return _raise_first(replies)
+            try:
+                replies[index] = await _ask_async(redis, request.requests[index])
+            except ResponseError as error:
+                replies[index] = error
+        return replies if request.keep_errors else _raise_first(replies)
     try:
         return await redis.execute_command(*request.evalsha)
     except NoScriptError:

@@ -17,6 +17,12 @@ MAX_PEAKS = 2_000
 """Ended jobs of a queue whose peaks are kept; see `agentherd capacity --from-history`."""
 DUE_LIMIT = 100
 """Scheduled jobs released per look."""
+_FIELDS = (
+    "job_id", "state", "tenant", "session_id", "queue", "priority", "attempt", "preview", "model",
+    "metadata", "submitted_at_us", "released_at_ms", "started_at_ms", "finished_at_ms", "worker",
+    "fence", "usage", "resources", "turns", "result",
+)  # fmt: skip
+"""Of a record, without the job's content."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +36,7 @@ class JobRecord:
     queue: str
     priority: int
     spec: str
+    """The job as wire JSON; empty where the record was read without its content."""
     attempt: int
     preview: str
     model: str | None
@@ -45,7 +52,6 @@ class JobRecord:
     resources: Resources
     """Of the attempts before this one."""
     turns: int
-    message: str
     result: JobResult | None
     served: bool | None = None
     """Of a job that waits in its queue: whether a live worker consumes that; None: not asked."""
@@ -76,7 +82,6 @@ def record_from(fields: dict[str, str]) -> JobRecord:
         usage=Usage.model_validate_json(fields.get("usage") or "{}"),
         resources=Resources.model_validate_json(fields.get("resources") or "{}"),
         turns=int(fields.get("turns") or 0),
-        message=fields.get("message", ""),
         result=None
         if result is None
         else JobResult.model_validate_json(result).model_copy(
@@ -85,9 +90,16 @@ def record_from(fields: dict[str, str]) -> JobRecord:
     )
 
 
-def read_record(keys: Keys, job_id: str) -> Operation[JobRecord | None]:
-    """The job's record, or None."""
-    fields = pairs((yield Command("HGETALL", keys.job(job_id))))
+def read_record(keys: Keys, job_id: str, *, content: bool = False) -> Operation[JobRecord | None]:
+    """The job's record, or None.
+
+    Args:
+        content: with `spec`, which may be 12 MiB; else that is empty.
+    """
+    names = (*_FIELDS, "spec") if content else _FIELDS
+    values = yield Command("HMGET", keys.job(job_id), *names)
+    found = zip(names, values, strict=True)
+    fields = {name: text(value) for name, value in found if value is not None}
     return record_from(fields) if fields else None
 
 
@@ -213,6 +225,8 @@ def finish(
         "cost_usd": result.usage.cost_usd,
     }
     job_id = record.job_id
+    to_index = keys.state_index(result.state)
+    tenant_to_index = keys.tenant_index(record.tenant, result.state)
     reply = yield Script(
         "finish",
         keys={
@@ -224,9 +238,11 @@ def finish(
             "session_owner": keys.session_owner(record.tenant, record.session_id),
             "from_index": keys.state_index(record.state),
             "tenant_from_index": keys.tenant_index(record.tenant, record.state),
-            "to_index": keys.state_index(result.state),
-            "tenant_to_index": keys.tenant_index(record.tenant, result.state),
+            "to_index": to_index,
+            "tenant_to_index": tenant_to_index,
             "peaks": keys.peaks(record.queue),
+            "to_expiries": keys.expiries(to_index),
+            "tenant_to_expiries": keys.expiries(tenant_to_index),
         },
         args={
             "job_id": job_id,
@@ -265,7 +281,6 @@ def requeue(
             "job_id": record.job_id,
             "fence": record.fence or "",
             "delay_ms": delay_ms,
-            "message": record.message,
             "event": json.dumps({"reason": reason, "delay_s": delay_ms / 1000}),
             "refund": int(refund),
         },

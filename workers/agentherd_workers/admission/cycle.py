@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from celery import current_app
 
-from agentherd.layout.keys import is_job_queue
+from agentherd.layout.keys import Keys
 from agentherd_workers.admission.gate import Gate
 
 if TYPE_CHECKING:
@@ -34,18 +34,25 @@ class GatedQueues:
 
     def consume(self, count: int) -> list[str]:
         """The queues for the next BRPOP, `count` at most; empty: ask for nothing now."""
-        jobs = list(filter(is_job_queue, self._queues[:count]))
+        jobs = list(filter(_is_job_queue, self._queues[:count]))
         others = [queue for queue in self._queues[:count] if queue not in jobs]
         return (_gate().offer(jobs) if jobs else []) + others
 
     def rotate(self, last_used: str) -> str:
         """A message came from this queue and is about to be delivered."""
-        if is_job_queue(last_used):
+        if _is_job_queue(last_used):
             _gate().arrived(last_used)
         return last_used
 
 
+def _is_job_queue(queue: str) -> bool:
+    return Keys(_app().settings.prefix).is_queue(queue)
+
+
 def _gate() -> Gate:
-    """The gate of the app whose worker this is: kombu makes its queue orders without arguments."""
-    app = cast("HerdApp", current_app)
-    return app.supervisor.gate
+    return _app().supervisor.gate
+
+
+def _app() -> "HerdApp":
+    """The app whose worker this is: kombu makes its queue orders without arguments."""
+    return cast("HerdApp", current_app)

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping
 
 from agentherd.contract.job import DEFAULT_MEMORY
-from agentherd.layout.keys import queue_of
+from agentherd.layout.keys import Keys
 from agentherd_workers.admission.capacity import Capacity, NoCapacity
 from agentherd_workers.admission.gate import Gate, Limits
 from agentherd_workers.admission.ledger import Ledger
@@ -25,18 +25,21 @@ def slots_of(settings: WorkerSettings, capacity: Capacity) -> int:
     return settings.concurrency or max(1, capacity.slots)
 
 
-def classes_of(capacity: Capacity, consumed: Collection[str]) -> dict[str, int]:
+def classes_of(
+    settings: WorkerSettings, capacity: Capacity, consumed: Collection[str]
+) -> dict[str, int]:
     """The ceilings of the classes that a worker serves which consumes these queues.
 
     Raises:
         NoCapacity: there is none.
     """
     capacity.check()
-    classes = {name: size for name, size in capacity.served.items() if queue_of(name) in consumed}
+    keys = Keys(settings.prefix)
+    classes = {name: size for name, size in capacity.served.items() if keys.queue(name) in consumed}
     if not classes:
         raise NoCapacity(
             f"not one agent of {', '.join(sorted(consumed))} fits, which it shall consume;"
-            f" this host can serve {', '.join(map(queue_of, capacity.served))}"
+            f" this host can serve {', '.join(map(keys.queue, capacity.served))}"
         )
     return classes
 
@@ -54,6 +57,7 @@ def make_gate(
     Raises:
         OSError: the book can't be kept.
     """
+    keys = Keys(settings.prefix)
     return Gate(
         Limits(
             budget_bytes=capacity.budget_bytes,
@@ -62,7 +66,7 @@ def make_gate(
             max_pressure_percent=settings.max_pressure_percent,
             patience_s=settings.class_patience_s,
         ),
-        {queue_of(name): size for name, size in classes.items()},
+        {keys.queue(name): size for name, size in classes.items()},
         Ledger(settings.workspace_root / "ledger"),
         memory,
         settings.workspace_root,

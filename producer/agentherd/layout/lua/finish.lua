@@ -10,6 +10,8 @@
 -- KEYS[9] to_index: jobs in the state reached
 -- KEYS[10] tenant_to_index: the tenant's
 -- KEYS[11] peaks: what the last ended jobs of the queue took, the newest first
+-- KEYS[12] to_expiries: jobs of to_index by the time their record goes (ms)
+-- KEYS[13] tenant_to_expiries: those of tenant_to_index
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fence: the caller's token; empty for a job that is not running
 -- ARGV[3] from_state: the state it must be in
@@ -20,13 +22,14 @@
 -- ARGV[8] peak: what it took, as JSON; empty for a job that never ran
 -- ARGV[9] max_peaks: how many peaks are kept (count)
 -- Reply: {"finished", result} | {"stale", state or ""}
+local TRIMMED = 100 -- entries of an index that one call removes at most
 local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt')
 if held[1] ~= ARGV[3] or (ARGV[2] ~= '' and held[2] ~= ARGV[2]) then
   return {'stale', held[1] or ''}
 end
 local time = redis.call('TIME')
-local now_us = time[1] * 1000000 + time[2]
-local now_ms = string.format('%.0f', math.floor(now_us / 1000))
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_ms = string.format('%.0f', now)
 local job_id = ARGV[1]
 redis.call('HSET', KEYS[1],
   'state', ARGV[4], 'finished_at_ms', now_ms, 'result', ARGV[5], 'lease_until_ms', 0)
@@ -40,10 +43,20 @@ redis.call('XADD', KEYS[2], '*', 'kind', 'ended', 'attempt', held[4], 'data', AR
 redis.call('ZREM', KEYS[7], job_id)
 redis.call('ZREM', KEYS[8], job_id)
 local retention_ms = tonumber(ARGV[7])
-for _, index in ipairs({KEYS[9], KEYS[10]}) do
-  redis.call('ZADD', index, held[3], job_id)
-  redis.call('ZREMRANGEBYSCORE', index, '-inf', now_us - 2 * retention_ms * 1000)
-  redis.call('PEXPIRE', index, 2 * retention_ms)
+for number = 9, 10 do
+  -- Each end makes room for itself: what leaves is what has no record any more.
+  local expiries = number + 3
+  local gone = redis.call('ZRANGEBYSCORE', KEYS[expiries], '-inf', now_ms, 'LIMIT', 0, TRIMMED)
+  if #gone > 0 then
+    redis.call('ZREM', KEYS[number], unpack(gone))
+    redis.call('ZREM', KEYS[expiries], unpack(gone))
+  end
+  redis.call('ZADD', KEYS[number], held[3], job_id)
+  redis.call('ZADD', KEYS[expiries], string.format('%.0f', now + retention_ms), job_id)
+  if redis.call('PTTL', KEYS[number]) < 2 * retention_ms then -- workers may differ in it
+    redis.call('PEXPIRE', KEYS[number], 2 * retention_ms)
+    redis.call('PEXPIRE', KEYS[expiries], 2 * retention_ms)
+  end
 end
 for _, key in ipairs({KEYS[1], KEYS[2], KEYS[3]}) do
   redis.call('PEXPIRE', key, retention_ms)

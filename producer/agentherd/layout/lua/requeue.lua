@@ -11,11 +11,10 @@
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fence: the caller's token
 -- ARGV[3] delay_ms: how long it waits (ms); 0 puts it into the queue at once
--- ARGV[4] message: the Celery message
--- ARGV[5] event: data of the `requeued` event as JSON
--- ARGV[6] refund: 1 if the attempt does not count
+-- ARGV[4] event: data of the `requeued` event as JSON
+-- ARGV[5] refund: 1 if the attempt does not count
 -- Reply: 1 given back | 0 the caller's lease is gone
-local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt')
+local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt', 'message')
 if held[1] ~= 'running' or held[2] ~= ARGV[2] then
   return 0
 end
@@ -35,13 +34,12 @@ if tonumber(ARGV[3]) > 0 then
   redis.call('ZADD', KEYS[4], due_ms, job_id)
 else
   redis.call('HSET', KEYS[1], 'state', 'queued')
-  redis.call('LPUSH', KEYS[5], ARGV[4])
+  redis.call('LPUSH', KEYS[5], held[5])
 end
-redis.call('HSET', KEYS[1],
-  'message', ARGV[4], 'lease_until_ms', 0, 'released_at_ms', due_ms)
+redis.call('HSET', KEYS[1], 'lease_until_ms', 0, 'released_at_ms', due_ms)
 redis.call('HDEL', KEYS[1], 'fence')
-redis.call('XADD', KEYS[2], '*', 'kind', 'requeued', 'attempt', held[4], 'data', ARGV[5])
-if ARGV[6] == '1' then
+redis.call('XADD', KEYS[2], '*', 'kind', 'requeued', 'attempt', held[4], 'data', ARGV[4])
+if ARGV[5] == '1' then
   redis.call('HINCRBY', KEYS[1], 'attempt', -1)
 end
 return 1

@@ -10,6 +10,8 @@
 -- KEYS[9] scheduled_index: jobs scheduled, by time of submit
 -- KEYS[10] tenant_scheduled_index: the tenant's
 -- KEYS[11] queue_workers: live workers that consume its queue by the time they are gone (ms)
+-- KEYS[12] session: its transcripts, see transcripts.py
+-- KEYS[13] vanished_record: the hash of the job `vanished`, or unused
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fields: JSON object, the record's fields that don't depend on time
 -- ARGV[3] digest: of the job's content
@@ -19,7 +21,10 @@
 -- ARGV[7] idempotency_ttl_ms: how long the key is remembered (ms), 0 for no key
 -- ARGV[8] owns_session: 1 to take the session, 0 for a job that will only be ended
 -- ARGV[9] publish: 1 to queue the message, 0 where the caller already has one
--- Reply: {"created", job_id, workers that serve it (count)} | {"exists", job_id, digest} | {"busy", job_id of the owner}
+-- ARGV[10] begins_session: 1 where the session must not have a transcript yet
+-- ARGV[11] vanished: a job that took the key and seems to be gone: where it is, the key is free
+-- Reply: {"created", job_id, workers that serve it (count)} | {"exists", job_id, digest} |
+-- Reply: {"busy", job_id of the owner} | {"begun"}: the session has a transcript
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
@@ -31,7 +36,8 @@ if known then
 end
 if tonumber(ARGV[7]) > 0 then
   local taken = redis.call('HMGET', KEYS[2], 'job_id', 'digest')
-  if taken[1] then
+  local gone = taken[1] == ARGV[11] and redis.call('EXISTS', KEYS[13]) == 0
+  if taken[1] and not gone then
     return {'exists', taken[1], taken[2]}
   end
 end
@@ -39,6 +45,9 @@ if ARGV[8] == '1' then
   local owner = redis.call('GET', KEYS[3])
   if owner and owner ~= job_id then
     return {'busy', owner}
+  end
+  if ARGV[10] == '1' and redis.call('HEXISTS', KEYS[12], 'blocks:') == 1 then
+    return {'begun'}
   end
   redis.call('SET', KEYS[3], job_id)
 end
