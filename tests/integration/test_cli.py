@@ -14,10 +14,21 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from agentherd import Artifact, EventKind, Failure, FailureKind, Herd, JobResult, JobState, Usage
+from agentherd import (
+    Artifact,
+    EventKind,
+    Failure,
+    FailureKind,
+    GateReport,
+    Herd,
+    JobResult,
+    JobState,
+    Usage,
+    WorkerReport,
+)
 from agentherd.cli import doctor
 from agentherd.cli.app import app
-from agentherd.layout import records, transcripts
+from agentherd.layout import hosts, records, transcripts
 from agentherd.layout.records import Claim, JobRecord
 from agentherd.layout.transcripts import Appended, Entry, SessionKeys
 from agentherd_workers.devkit.redis_server import RedisServer, free_port
@@ -111,6 +122,13 @@ def submitted(run: Run, *options: str) -> str:
     return ended.stdout.strip()
 
 
+def spec_of(herd: Herd, job_id: str) -> str:
+    """The job as it was recorded."""
+    record = herd.connection.run(records.read_record(herd.keys, job_id, content=True))
+    assert record is not None
+    return record.spec
+
+
 def lines(text: str) -> list[Any]:
     """A JSON stream."""
     return [json.loads(line) for line in text.splitlines()]
@@ -137,7 +155,7 @@ def test_a_prompt_and_a_whole_job_come_from_stdin(run: Run, herd: Herd, tmp_path
     (tmp_path / "notes.txt").write_text("hello")
     file = f"{tmp_path / 'notes.txt'}:in/notes.txt"
     job_id = run("submit", "-", "--file", file, text="from stdin").stdout.strip()
-    spec = json.loads(herd.job(job_id).record().spec)
+    spec = json.loads(spec_of(herd, job_id))
     assert spec["prompt"] == "from stdin"
     assert spec["files"] == [{"path": "in/notes.txt", "text": "hello"}]
     job_id = run("submit", "--job", "-", text='{"prompt": "whole", "priority": 9}').stdout.strip()
@@ -390,6 +408,45 @@ def test_doctor_on_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Redis\tfailed\t" in broken.stdout
 
 
+@pytest.mark.parametrize(
+    ("user", "to_do"),
+    [
+        (":wrong", "set user and password in AGENTHERD_REDIS_URL"),
+        ("guest:guest", "let this user run it (ACL SETUSER)"),
+    ],
+)
+def test_doctor_says_what_to_do_by_cause(
+    run: Run,
+    herd: Herd,
+    server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+    user: str,
+    to_do: str,
+) -> None:
+    monkeypatch.setattr(doctor, "entry_points", lambda group: EntryPoints())
+    herd.connection.redis.execute_command("ACL", "SETUSER", "guest", "on", ">guest", "+client")
+    ended = run("doctor", "--json", url=f"redis://{user}@127.0.0.1:{server.port}/0")
+    [check] = json.loads(ended.stdout)["checks"]
+    assert (ended.exit_code, check["status"]) == (1, "failed")
+    assert "refused us" in check["detail"]
+    assert check["fix"].startswith(to_do)
+
+
+@pytest.mark.parametrize("option", [(), ("--json",), ("--follow",)])
+def test_an_id_is_told_where_redis_fails_after_the_submit(
+    run: Run, herd: Herd, server: RedisServer, option: tuple[str, ...]
+) -> None:
+    herd.connection.redis.execute_command(
+        "ACL", "SETUSER", "writer", "on", ">writer", "~*", "+@all", "-hmget"
+    )
+    url = f"redis://writer:writer@127.0.0.1:{server.port}/0"
+    ended = run("submit", "p", "--job-id", "j", *option, url=url)
+    assert ended.exit_code == 4
+    assert ended.stdout == ("" if option else "j\n")
+    assert "job j is queued, but " in ended.stderr
+    assert herd.job("j").state() is JobState.QUEUED
+
+
 def test_doctor_knows_its_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "entry_points", lambda group: EntryPoints())
     settings = {"maxmemory": "64mb", "maxmemory-policy": "allkeys-lru", "save": "3600 1"}
@@ -537,6 +594,35 @@ def _blocked_on_events(herd: Herd) -> bool:
     return any(client["cmd"] == "xread" and "b" in client["flags"] for client in clients)
 
 
+@pytest.mark.parametrize("columns", [60, 80, 200])
+def test_hosts_are_readable_on_any_terminal(server: RedisServer, herd: Herd, columns: int) -> None:
+    gate = GateReport(open=False, reason="memory", detail="512 MiB free, 1024 MiB needed")
+    for worker in ("build-host-17:4321", "build-host-18:99"):
+        report = WorkerReport(
+            worker=worker,
+            host=worker.partition(":")[0],
+            version="0.1.0",
+            started_at_ms=0,
+            slots=12,
+            running=11,
+            capacity={"default": 12, "2g": 6, "4g": 3},
+            mark=1,
+            isolation="bubblewrap",
+            ceiling_enforcement="cgroup",
+            gate=gate,
+        )
+        herd.connection.run(hosts.announce(herd.keys, report))
+    ended, screen = _on_terminal(server.url, "hosts", columns=columns)
+    assert ended == 0
+    for shown in (
+        "build-host-17:4321", "build-host-18:99", "closed: memory", "11 of 12", "12 default, 6 2g",
+        "bubblewrap, cgroup", "512 MiB free, 1024 MiB needed",
+    ):  # fmt: skip
+        assert shown in screen
+    assert ("WHY CLOSED" in screen) == (columns == 200)
+    assert ("why closed" in screen) == (columns < 200)
+
+
 def test_nothing_an_agent_says_acts_on_a_terminal(
     server: RedisServer, herd: Herd, run: Run
 ) -> None:
@@ -574,10 +660,11 @@ def test_nothing_an_agent_says_acts_on_a_terminal(
             assert "[bold red]loud[/]" in screen
 
 
-def _on_terminal(url: str, *arguments: str) -> tuple[int, str]:
-    """Exit code and what a terminal of 60 columns receives."""
+def _on_terminal(url: str, *arguments: str, columns: int = 60) -> tuple[int, str]:
+    """Exit code and what a terminal receives."""
     ours, theirs = pty.openpty()
-    env = {**environment(url), "TERM": "xterm-256color", "COLUMNS": "60", "LC_ALL": "C.UTF-8"}
+    env = {**environment(url), "TERM": "xterm-256color", "COLUMNS": str(columns)}
+    env["LC_ALL"] = "C.UTF-8"
     with subprocess.Popen(
         [AGENTHERD, *arguments], env=env, stdin=theirs, stdout=theirs, stderr=theirs
     ) as process:

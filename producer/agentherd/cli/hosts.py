@@ -1,10 +1,11 @@
 """`agentherd hosts`."""
 
 import time
+from collections.abc import Sequence
 
 import click
 
-from agentherd.cli.screen import note, write_json, write_table
+from agentherd.cli.screen import note, write_fields, write_json, write_table_if_fits
 from agentherd.cli.session import CommandSession, json_option, pass_session
 from agentherd.cli.times import duration
 from agentherd.contract.hosts import WorkerReport
@@ -26,9 +27,20 @@ def command(session: CommandSession, as_json: bool) -> None:
     if as_json:
         write_json({"workers": [worker.model_dump(mode="json") for worker in workers]})
         return
-    write_table(_HEADER, [_row(worker) for worker in workers], wraps=("WHY CLOSED",))
+    rows = [_row(worker) for worker in workers]
+    if not write_table_if_fits(_HEADER, rows):
+        _write_blocks(rows)
     if not workers:
         note("no live worker; start one: agentherd worker")
+
+
+def _write_blocks(rows: Sequence[Sequence[str]]) -> None:
+    """A line a value, for a terminal on which a line a worker would lose columns."""
+    for number, row in enumerate(rows):
+        if number:
+            click.echo()
+        named = zip(map(str.lower, _HEADER), row, strict=True)
+        write_fields([(name, value) for name, value in named if value])
 
 
 def _row(worker: WorkerReport) -> tuple[str, ...]:

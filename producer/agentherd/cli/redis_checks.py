@@ -4,14 +4,20 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from redis.exceptions import ResponseError
+from redis.exceptions import (
+    AuthenticationError,
+    BusyLoadingError,
+    NoPermissionError,
+    ResponseError,
+)
 
 from agentherd.checks import Check, CheckStatus
 from agentherd.client.blocking import Herd
 from agentherd.client.connection import display_url
 from agentherd.contract.states import LIVE, JobState
 from agentherd.errors import BrokerUnavailable
-from agentherd.layout.keys import PRIORITY_STEPS, QUEUE, Keys, queue_list
+from agentherd.layout import queues
+from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Pipeline
 from agentherd.layout.replies import text
 
@@ -38,10 +44,22 @@ def redis_checks(herd: Herd) -> Iterator[Check]:
     except BrokerUnavailable as error:
         yield Check(
             "Redis", CheckStatus.FAILED, " ".join(str(error).split()),
-            "start it, or set AGENTHERD_REDIS_URL",
+            _what_to_do(error.__cause__),
         )  # fmt: skip
     except ResponseError as error:
         yield Check("Redis", CheckStatus.FAILED, str(error), "let this user run the command (ACL)")
+
+
+def _what_to_do(cause: BaseException | None) -> str:
+    match cause:
+        case NoPermissionError():
+            return "let this user run it (ACL SETUSER), or name another one in AGENTHERD_REDIS_URL"
+        case AuthenticationError():
+            return "set user and password in AGENTHERD_REDIS_URL: redis://user:password@host:6379/0"
+        case BusyLoadingError():
+            return "wait: it is loading its data"
+        case _:
+            return "start it, or set AGENTHERD_REDIS_URL"
 
 
 def version_check(redis_version: str, valkey_version: str | None) -> Check:
@@ -96,10 +114,10 @@ def clock_check(ahead_s: float) -> Check:
     return Check("clock", CheckStatus.WARNING, detail, "synchronise both clocks (NTP)")
 
 
-def jobs_check(states: Mapping[str, int], queues: Mapping[str, int]) -> Check:
+def jobs_check(states: Mapping[str, int], waiting: Mapping[str, int]) -> Check:
     """How many jobs are live, and how many messages wait in each queue."""
     counts = ", ".join(f"{count} {state}" for state, count in states.items())
-    depths = ", ".join(f"{queue}: {count} waiting" for queue, count in queues.items())
+    depths = ", ".join(f"{queue}: {count} waiting" for queue, count in waiting.items())
     detail = f"{counts}; queue {depths}"
     if states.get(JobState.QUEUED) and not states.get(JobState.RUNNING):
         return Check(
@@ -160,16 +178,7 @@ def _live_jobs(keys: Keys) -> Operation[tuple[dict[str, int], dict[str, int]]]:
     names = yield Pipeline(
         *(Command("HGET", keys.job(text(job_id)), "queue") for job_id in job_ids)
     )
-    queues = sorted({QUEUE} | {text(name) for name in names if name})
-    depths = yield Pipeline(
-        *(
-            Command("LLEN", queue_list(queue, priority))
-            for queue in queues
-            for priority in PRIORITY_STEPS
-        )
+    waiting = yield from queues.depths(
+        sorted({keys.queue()} | {text(name) for name in names if name})
     )
-    steps = len(PRIORITY_STEPS)
-    return (
-        dict(zip(map(str, live), counts, strict=True)),
-        {queue: sum(depths[i * steps : (i + 1) * steps]) for i, queue in enumerate(queues)},
-    )
+    return dict(zip(map(str, live), counts, strict=True)), waiting

@@ -57,8 +57,8 @@ def write_table(
             click.echo("\t".join(row))
         return
     table = Table(box=None, pad_edge=False, header_style="bold")
-    widths = [max(map(cell_len, column)) for column in zip(header, *cells, strict=True)]
-    needed = sum(widths) + 2 * len(widths)
+    widths = _widths(header, cells)
+    needed = _width_needed(header, cells)
     console = _console()
     for name, width in zip(header, widths, strict=True):
         if name == cuts:
@@ -76,6 +76,24 @@ def write_table(
         # Where even that is too wide the terminal breaks the lines: ids can still be copied.
         console.width = max(console.width, needed)
     console.print(table)
+
+
+def write_table_if_fits(header: Sequence[str], rows: Sequence[Sequence[str]]) -> bool:
+    """`write_table`, unless the terminal is too narrow for it; whether it was written."""
+    cells = [[one_line(cell) for cell in row] for row in rows]
+    fits = not sys.stdout.isatty() or _width_needed(header, cells) <= _console().width
+    if fits:
+        write_table(header, rows)
+    return fits
+
+
+def _widths(header: Sequence[str], cells: Sequence[Sequence[str]]) -> list[int]:
+    return [max(map(cell_len, column)) for column in zip(header, *cells, strict=True)]
+
+
+def _width_needed(header: Sequence[str], cells: Sequence[Sequence[str]]) -> int:
+    widths = _widths(header, cells)
+    return sum(widths) + 2 * len(widths)
 
 
 def write_fields(fields: Sequence[tuple[str, str]]) -> None:

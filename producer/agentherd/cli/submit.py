@@ -13,8 +13,8 @@ from agentherd.cli.progress import NOT_SERVED, WAITING, event_json, write_event
 from agentherd.cli.screen import note, write_json
 from agentherd.cli.session import CommandSession, json_option, pass_session
 from agentherd.client.blocking import JobHandle
-from agentherd.errors import ClassNotServed
-from agentherd.layout.keys import QUEUE
+from agentherd.contract.job import DEFAULT_MEMORY
+from agentherd.errors import BrokerUnavailable, ClassNotServed
 from agentherd.layout.records import JobRecord
 
 
@@ -38,18 +38,26 @@ def command(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ClassNotServed)  # told below, from the record
         handle = session.herd.submit(job, job_id=job_id)
-    record = handle.record()
+    if not as_json and not follow:
+        click.echo(handle.id)
+    record = _record(handle)
     if as_json:
         write_json(_submitted_json(record, in_stream=follow))
     elif follow:
         note(f"job {handle.id}, session {record.session_id}")
     else:
-        click.echo(handle.id)
         note(WAITING.get(record.state, f"this job is already {record.state}"))
-    if record.served is False and record.queue != QUEUE:
+    if record.served is False and job.memory != DEFAULT_MEMORY:
         note(f"{NOT_SERVED}; see: agentherd hosts")
     if follow:
         _follow(handle, as_json=as_json)
+
+
+def _record(handle: JobHandle) -> JobRecord:
+    try:
+        return handle.record()
+    except BrokerUnavailable as error:  # the job is queued: its id must not be lost
+        raise BrokerUnavailable(f"job {handle.id} is queued, but {error}") from error
 
 
 def _submitted_json(record: JobRecord, *, in_stream: bool) -> dict[str, Any]:
