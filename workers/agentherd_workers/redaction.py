@@ -22,7 +22,7 @@ class Redaction:
 
     def __init__(self, key: SecretStr | None) -> None:
         secret = key.get_secret_value() if key else ""
-        escaped = (json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (0, 1))
+        escaped = (json.dumps(secret, ensure_ascii=only)[1:-1] for only in (False, True))
         known = {secret, *escaped} if len(secret) >= LEAST_SECRET_CHARS else set()
         self._forms = sorted(known, key=len, reverse=True)
 
