@@ -18,7 +18,7 @@ LEAST_SECRET_CHARS = 8
 
 
 class Redaction:
-    """Called with a value, gives it without the key: in texts at any depth, also escaped in JSON."""
+    """Gives a value without the key: in texts at any depth, also as it is escaped in JSON."""
 
     def __init__(self, key: SecretStr | None) -> None:
         secret = key.get_secret_value() if key else ""
