@@ -1,6 +1,7 @@
 """The Celery app: every setting that matters to agents, with its reason."""
 
 from functools import cached_property
+from typing import Any
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -16,6 +17,38 @@ from agentherd_workers.task import register
 
 VISIBILITY_TIMEOUT_S = 30 * 24 * 3600
 """Longer than any job. A message that comes back is refused by its record anyway."""
+
+_TRANSPORT_OPTIONS = {
+    "visibility_timeout": VISIBILITY_TIMEOUT_S,
+    "priority_steps": list(PRIORITY_STEPS),
+    # The gate. By name: Celery shows these options as JSON.
+    "queue_order_strategy": "agentherd_workers.admission.cycle:GatedQueues",
+    "socket_keepalive": True,
+    "health_check_interval": 10,  # a half-open connection is noticed in twice this
+}
+_SAME_ON_EVERY_HOST: dict[str, Any] = {
+    "broker_transport_options": _TRANSPORT_OPTIONS,
+    "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S},
+    "broker_connection_retry_on_startup": True,
+    # A lost connection ends no agent: the record decides who runs a job, not the message.
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # A message is acknowledged when its job has ended or been given back.
+    "task_acks_late": True,
+    "task_acks_on_failure_or_timeout": True,
+    # A worker holds no message that it does not run: the gate asks for one at a time. Celery
+    # itself must not count (0): it would stop reading a reply that may hold a message.
+    "worker_prefetch_multiplier": 0,
+    "worker_pool": "agentherd_workers.pool:AgentPool",
+    "task_default_priority": 3,
+    "task_serializer": "json",
+    "result_serializer": "json",
+    "accept_content": ["json"],
+    "task_track_started": True,
+    "worker_send_task_events": True,
+    # Prompts don't belong into the result backend: no result_extended.
+    "task_store_errors_even_if_ignored": False,
+    "worker_hijack_root_logger": True,
+}
 
 
 class HerdApp(Celery):
@@ -35,49 +68,24 @@ def create_app(settings: WorkerSettings) -> HerdApp:
     """A Celery app that runs `agentherd.run` on this host."""
     mend_transport()
     app = HerdApp(settings)
-    capacity = capacity_of(settings, HostMemory())
-    keys = Keys(settings.prefix)
-    url = settings.redis_url.get_secret_value()
-    transport_options = {
-        "visibility_timeout": VISIBILITY_TIMEOUT_S,
-        "priority_steps": list(PRIORITY_STEPS),
-        # The gate. By name: Celery shows these options as JSON.
-        "queue_order_strategy": "agentherd_workers.admission.cycle:GatedQueues",
-        "socket_keepalive": True,
-        "health_check_interval": 10,  # a half-open connection is noticed in twice this
-    }
-    app.conf.update(
-        broker_url=url,
-        result_backend=url,
-        broker_transport_options=transport_options,
-        result_backend_transport_options={"visibility_timeout": VISIBILITY_TIMEOUT_S},
-        broker_connection_retry_on_startup=True,
-        # A lost connection ends no agent: the record decides who runs a job, not the message.
-        worker_cancel_long_running_tasks_on_connection_loss=False,
-        # A message is acknowledged when its job has ended or been given back.
-        task_acks_late=True,
-        task_acks_on_failure_or_timeout=True,
-        # A worker holds no message that it does not run: the gate asks for one at a time. Celery
-        # itself must not count (0): it would stop reading a reply that may hold a message.
-        worker_prefetch_multiplier=0,
-        worker_pool="agentherd_workers.pool:AgentPool",
-        worker_concurrency=slots_of(settings, capacity),
-        task_queues=[_queue(keys.queue(memory)) for memory in capacity.served],
-        task_default_queue=keys.queue(),
-        task_default_priority=3,
-        task_serializer="json",
-        result_serializer="json",
-        accept_content=["json"],
-        result_expires=int(settings.retention_s),
-        task_track_started=True,
-        worker_send_task_events=True,
-        # Prompts don't belong into the result backend: no result_extended.
-        task_store_errors_even_if_ignored=False,
-        worker_hijack_root_logger=True,
-    )
+    app.conf.update(_SAME_ON_EVERY_HOST, **_of_this_host(settings))
     app.steps["consumer"].add(GateStep)
     register(app)
     return app
+
+
+def _of_this_host(settings: WorkerSettings) -> dict[str, Any]:
+    capacity = capacity_of(settings, HostMemory())
+    keys = Keys(settings.prefix)
+    url = settings.redis_url.get_secret_value()
+    return {
+        "broker_url": url,
+        "result_backend": url,
+        "worker_concurrency": slots_of(settings, capacity),
+        "task_queues": [_queue(keys.queue(memory)) for memory in capacity.served],
+        "task_default_queue": keys.queue(),
+        "result_expires": int(settings.retention_s),
+    }
 
 
 def _queue(name: str) -> Queue:
