@@ -1,238 +1,293 @@
-"""Whatever dies, and whenever: no process of the job is alive 3 s later, no directory remains.
+"""Whatever dies, and whenever: no process of the job is alive 3 s later, nothing else remains.
 
 Each round runs a job whose tool leaves daemons of every kind, and ends something at a random
-moment. A worker that died is followed by another, whose janitor removes the directory.
+moment. A worker that died is followed by another, whose janitor removes what is left.
 """
 
-import os
 import random
-import signal
-import tempfile
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from statistics import median
 
 import psutil
 
-from agentherd import Herd, Job, JobHandle, RetryPolicy
-from agentherd_workers import processes
+from agentherd import ForkSession, Job, JobHandle, JobState, NewSession, RetryPolicy
 from agentherd_workers.devkit import scripts
-from agentherd_workers.devkit.model_api import ModelServer
-from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.devkit.worker_process import WorkerProcess
-from agentherd_workers.sizes import MiB
+from agentherd_workers.isolation import Isolation, bubblewrap_problem
+from drills.endings import DAEMONS, LEAVE_DAEMONS, WAYS, Victim, Way
 from drills.findings import Findings
+from drills.fleet import DrillBroken, Fleet, await_, fleet
+from drills.leftovers import leftovers
 
-ROUNDS = 56
-ISOLATIONS = ("process", "bubblewrap")
+ROUNDS = 72
 LIMIT_S = 3.0
 """Within which no process of the job may be left."""
-CEILING_BYTES = 512 * MiB
-_POLL_S = 0.02
-_APPEAR_S = 20.0
-
-LEAVE_DAEMONS = """
-setsid sleep 300 >/dev/null 2>&1 &
-nohup sleep 300 >/dev/null 2>&1 &
-(sleep 300 >/dev/null 2>&1 & disown) &
-(setsid sh -c '(sleep 300 &) ; sleep 300' >/dev/null 2>&1 &)
-env -i setsid /bin/sleep 300 >/dev/null 2>&1 &
-"""
-STAY = "perl -e 'sleep 300'"
-GROW = "perl -e 'my @x; push @x, \"x\" x (32 << 20) while 1'"
+_BEGIN_S = 30.0
+_END_S = 30.0
+_SETTLE_S = 2.0
+"""A worker gives a reservation back a moment after the job's result is written."""
+_EARLY_S = 0.5
+"""The CLI is started, marked and connected within about this, after the claim."""
+_LATE_S = 0.8
 
 
 @dataclass
-class _Tally:
-    """What came of the rounds that ended one thing under one isolation."""
+class Tally:
+    """What came of the rounds of one way to end."""
 
     rounds: int = 0
     processes: int = 0
     """Seen alive when it was ended."""
     late: int = 0
     """Still alive 3 s later."""
-    directories: int = 0
-    """Left after the janitor."""
+    stayed: int = 0
+    """Still alive once the next worker had started."""
+    left: list[str] = field(default_factory=list)
+    """Paths that remained after the janitor."""
+    otherwise: list[str] = field(default_factory=list)
+    """Jobs that did not end as that way must."""
     seconds: list[float] = field(default_factory=list)
+    """Until no process was left."""
 
 
-@dataclass(frozen=True)
-class _Fleet:
-    redis: RedisServer
-    model: ModelServer
-    herd: Herd
-    directory: Path
-    isolation: str
+class Rounds:
+    """The rounds of one isolation: a worker, and the next one when that has died."""
 
-    def worker(self) -> WorkerProcess:
-        """One more worker."""
-        return WorkerProcess(
-            self.directory,
-            redis_url=self.redis.url,
-            model_url=self.model.url,
-            settings={
-                "isolation": self.isolation,
-                "session_ceiling_bytes": str(CEILING_BYTES),
-                "lease_s": "2",
-            },
-            arguments=("--without-mingle", "--without-gossip"),
-        ).start()
+    def __init__(self, fleet: Fleet) -> None:
+        self.tallies = {way.name: Tally() for way in WAYS}
+        self.enforcements: Counter[str] = Counter()
+        self._fleet = fleet
+        self._chance = fleet.chance
+        self._number = 0
+        self._worker, self._mark = self._next_worker()
+        self._session = self._finished_session()
 
+    def run(self, way: Way) -> None:
+        """End a job in one way, and look for what is left."""
+        tally = self.tallies[way.name]
+        self._number += 1
+        victim = Victim(self._worker.pid, self._mark, self._chance)
+        job = self._fleet.herd.submit(self._job(way))
+        self._await_moment(way, victim, job)
+        seen = {*victim.agent(), *victim.clis()}
+        cli = victim.clis()
+        ended_s = time.monotonic()
+        if way.end is not None:
+            way.end(victim)
+        if way.after_cli:
+            await_(lambda: not _living(cli), f"{way.name}: the CLI has ended", _END_S)
+            ended_s = time.monotonic()
+        late = _alive_after_limit(seen, victim)
+        tally.rounds += 1
+        tally.processes += len(seen)
+        tally.late += len(late)
+        tally.seconds.append(time.monotonic() - ended_s)
+        otherwise = _otherwise(way, job)
+        tally.otherwise += otherwise
+        before = self._mark
+        if otherwise:
+            self._worker.kill()  # the job may run on, and disturb the next round
+        if way.ends_worker or otherwise:
+            await_(lambda: self._worker.returncode is not None, f"{way.name}: it ends", _END_S)
+            self._forget_jobs()
+            self._worker, self._mark = self._next_worker()
+        tally.stayed += len(_living(seen)) + len(victim.agent())
+        tally.left += self._left(before)
 
-End = Callable[[WorkerProcess, list[int]], None]
-
-
-def _worker_by(number: signal.Signals) -> End:
-    def end(worker: WorkerProcess, _pids: list[int]) -> None:
-        os.kill(worker.pid, number)
-
-    return end
-
-
-def _cli_by(number: signal.Signals) -> End:
-    def end(worker: WorkerProcess, pids: list[int]) -> None:
-        for pid in pids:
-            with suppress(psutil.NoSuchProcess, ProcessLookupError):
-                if psutil.Process(pid).ppid() == worker.pid:
-                    os.kill(pid, number)
-
-    return end
-
-
-def _nothing(_worker: WorkerProcess, _pids: list[int]) -> None:
-    """The job ends by itself, or by its ceiling."""
-
-
-ENDS: dict[str, tuple[str, End]] = {
-    "worker SIGKILL": (STAY, _worker_by(signal.SIGKILL)),
-    "worker SIGQUIT": (STAY, _worker_by(signal.SIGQUIT)),
-    "CLI SIGKILL": (STAY, _cli_by(signal.SIGKILL)),
-    "CLI SIGTERM": (STAY, _cli_by(signal.SIGTERM)),
-    "out of memory": (GROW, _nothing),
-    "normal end": ("true", _nothing),
-    "worker SIGTERM": ("true", _worker_by(signal.SIGTERM)),
-}
-
-
-def drill(*, seed: int | None, rounds: int | None) -> Findings:
-    """At least 50 rounds, over every way to end and both isolations."""
-    seed = seed if seed is not None else random.randrange(1 << 32)
-    chance = random.Random(seed)
-    tallies: dict[str, _Tally] = {}
-    for isolation in ISOLATIONS:
-        with _fleet(isolation) as fleet, ExitStack() as stack:
-            plan = _plan(chance, (rounds or ROUNDS) // len(ISOLATIONS))
-            worker = fleet.worker()
-            stack.callback(lambda: worker.stop())  # noqa: B023, PLW0108 - the last one
-            for what in plan:
-                tally = tallies.setdefault(f"{isolation}: {what}", _Tally())
-                worker = _round(fleet, worker, what, chance, tally)
-    return _findings(seed, tallies)
-
-
-def _plan(chance: random.Random, count: int) -> list[str]:
-    names = [list(ENDS)[number % len(ENDS)] for number in range(count)]
-    chance.shuffle(names)
-    return names
-
-
-def _round(
-    fleet: _Fleet, worker: WorkerProcess, what: str, chance: random.Random, tally: _Tally
-) -> WorkerProcess:
-    """End one thing; the worker for the next round."""
-    command, end = ENDS[what]
-    handle = fleet.herd.submit(
-        Job(
-            prompt=scripts.script("Stay", scripts.bash(LEAVE_DAEMONS + command), scripts.text("x")),
+    def _job(self, way: Way) -> Job:
+        """Every other job goes on with a stored session, which the SDK writes to a file."""
+        resumed = self._chance.random() < 0.5
+        return Job(
+            prompt=scripts.script(
+                f"Round {self._number}: {way.name}",
+                scripts.bash(LEAVE_DAEMONS + way.tool),
+                scripts.slow("done and gone", chunks=4, delay_s=0.2),
+            ),
             allowed_tools=("Bash",),
+            session=ForkSession(id=self._session) if resumed else NewSession(),
             retry=RetryPolicy(max_attempts=1),
         )
-    )
-    mark, pids = _appear(worker)
-    time.sleep(chance.uniform(0.0, 0.8))
-    pids = processes.marked(mark) or pids
-    tally.rounds += 1
-    tally.processes += len(pids)
-    end(worker, pids)
-    if not what.startswith("worker"):
-        _ended(handle)
-    tally.seconds.append(_emptied_s(mark))
-    tally.late += len(processes.marked(mark))
-    if what.startswith("worker"):
-        _await(lambda: worker.returncode is not None, 30.0)
-        worker = fleet.worker()
-        handle.herd.connection.redis.flushall()  # the job itself is the recovery's business
-    tally.directories += len(_directories(fleet))
-    return worker
+
+    def _await_moment(self, way: Way, victim: Victim, job: JobHandle) -> None:
+        if way.early:
+            await_(lambda: job.state() is JobState.RUNNING, "the job is claimed", _BEGIN_S)
+            if not way.ends_worker:
+                await_(victim.clis, "a CLI starts", _BEGIN_S)
+            time.sleep(self._chance.uniform(0.0, _EARLY_S))
+        else:
+            await_(lambda: victim.daemons() >= DAEMONS, f"{way.name}: daemons run", _BEGIN_S)
+            if not way.after_cli:
+                time.sleep(self._chance.uniform(0.0, _LATE_S))
+
+    def _next_worker(self) -> tuple[WorkerProcess, int]:
+        """Another worker and its mark; the kernel holds its ceilings, if it can, or a watchdog."""
+        enforcement = self._chance.choice(("auto", "watchdog"))
+        worker = self._fleet.start_worker(ceiling_enforcement=enforcement)
+        [report] = await_(self._fleet.herd.workers, "the worker reports itself", _BEGIN_S)
+        self.enforcements[report.ceiling_enforcement] += 1
+        return worker, report.mark
+
+    def _finished_session(self) -> str:
+        job = Job(prompt=scripts.script("Begin", scripts.text("begun")))
+        return self._fleet.herd.submit(job).result(_END_S).session_id
+
+    def _forget_jobs(self) -> None:
+        """A job that lost its worker is not this drill's business; transcripts stay."""
+        redis = self._fleet.herd.connection.redis
+        for key in redis.scan_iter(count=1000):
+            if not key.startswith(b"agentherd:session"):
+                redis.delete(key)
+
+    def _left(self, ended: int) -> list[str]:
+        def found() -> list[str]:
+            return leftovers(self._fleet.root, self._fleet.temp, living=self._mark, ended=ended)
+
+        with suppress(DrillBroken):
+            await_(lambda: not found(), "nothing is left", _SETTLE_S)
+        return found()
 
 
-def _appear(worker: WorkerProcess) -> tuple[int, list[int]]:
-    """The mark and processes of the job that this worker has begun."""
-    found: dict[int, list[int]] = {}
-
-    def begun() -> bool:
-        below = {child.pid for child in psutil.Process(worker.pid).children(recursive=True)}
-        found.update(
-            {mark: pids for mark, pids in processes.by_mark().items() if below & set(pids)}
-        )
-        return bool(found)
-
-    _await(begun, _APPEAR_S)
-    return next(iter(found.items()))
-
-
-def _emptied_s(mark: int) -> float:
-    """How long until no process carries the mark; `LIMIT_S` at most."""
-    started_s = time.monotonic()
-    with suppress(TimeoutError):
-        _await(lambda: not processes.marked(mark), LIMIT_S)
-    return time.monotonic() - started_s
+def drill(*, seed: int | None = None, rounds: int | None = None) -> Findings:
+    """At least 50 rounds, over every way to end and both isolations."""
+    seed = random.randrange(1 << 32) if seed is None else seed
+    plans = _plans(seed, rounds or ROUNDS)
+    enough = threading.Event()
+    with ThreadPoolExecutor(len(plans)) as pool:
+        running = {
+            isolation: pool.submit(_run_all, isolation, plan, seed, enough)
+            for isolation, plan in plans.items()
+        }
+        try:
+            done = {isolation: future.result() for isolation, future in running.items()}
+        finally:
+            enough.set()
+    return _findings(seed, done)
 
 
-def _ended(handle: JobHandle) -> None:
-    handle.result(60.0)
+def _plans(seed: int, rounds: int) -> dict[Isolation, list[Way]]:
+    """Each way about as often as the others, in an order of chance."""
+    plans = {}
+    isolations = [Isolation.PROCESS]
+    if bubblewrap_problem() is None:
+        isolations.append(Isolation.BUBBLEWRAP)
+    for isolation in isolations:
+        chance = random.Random(f"{seed} {isolation}")
+        ways: list[Way] = []
+        while len(ways) < rounds // len(isolations):
+            ways += chance.sample(WAYS, len(WAYS))
+        plans[isolation] = ways[: rounds // len(isolations)]
+    return plans
 
 
-def _directories(fleet: _Fleet) -> list[Path]:
-    return list((fleet.directory / "workspaces" / "jobs").iterdir())
+def _run_all(isolation: Isolation, plan: list[Way], seed: int, enough: threading.Event) -> Rounds:
+    settings = {
+        "isolation": isolation.value,
+        "session_ceiling_bytes": "512MiB",
+        "lease_s": "2",
+    }
+    try:
+        with fleet(random.Random(f"{seed} {isolation} moments"), **settings) as begun:
+            rounds = Rounds(begun)
+            for way in plan:
+                if enough.is_set():
+                    break
+                rounds.run(way)
+            return rounds
+    except BaseException:
+        enough.set()
+        raise
 
 
-def _await(condition: Callable[[], bool], timeout_s: float) -> None:
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"not within {timeout_s} s")
-        time.sleep(_POLL_S)
+def _alive_after_limit(seen: Iterable[psutil.Process], victim: Victim) -> list[psutil.Process]:
+    """Who is left after `LIMIT_S`; returns as soon as nobody is."""
+    with suppress(DrillBroken):
+        await_(lambda: not _living(seen) and not victim.agent(), "all are dead", LIMIT_S)
+    return [*_living(seen), *victim.agent()]
 
 
-@contextmanager
-def _fleet(isolation: str) -> Iterator[_Fleet]:
-    with ExitStack() as stack:
-        directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="agentherd-"))
-        redis = stack.enter_context(RedisServer())
-        model = stack.enter_context(ModelServer())
-        herd = stack.enter_context(Herd(redis.url))
-        yield _Fleet(redis, model, herd, Path(directory), isolation)
+def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
+    return [one for one in processes if _lives(one)]
 
 
-def _findings(seed: int, tallies: dict[str, _Tally]) -> Findings:
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _otherwise(way: Way, job: JobHandle) -> list[str]:
+    """How the job ended, if not as this way must."""
+    if way.outcome is None:
+        return []
+
+    def outcome() -> str:
+        record = job.record()
+        failure = record.result.failure if record.result else None
+        return str(failure.kind if failure else record.state)
+
+    with suppress(DrillBroken):
+        await_(lambda: outcome() == way.outcome, "it ended as it must", _END_S)
+    return [] if outcome() == way.outcome else [f"{way.name}: {outcome()}, not {way.outcome}"]
+
+
+def _findings(seed: int, done: dict[Isolation, Rounds]) -> Findings:
     findings = Findings(seed)
-    total: Counter[str] = Counter()
-    for name, tally in sorted(tallies.items()):
-        total.update(rounds=tally.rounds, processes=tally.processes)
-        findings.tell(f"{name}, rounds", tally.rounds)
-        findings.tell(f"{name}, processes", tally.processes)
-        findings.tell(f"{name}, empty after s (median)", median(tally.seconds))
-        slowest_s = max(tally.seconds)
-        findings.must(f"{name}, slowest s", slowest_s, "< 3", passed=slowest_s < LIMIT_S)
-        findings.must(f"{name}, alive after 3 s", tally.late, "0", passed=tally.late == 0)
-        findings.must(
-            f"{name}, directories left", tally.directories, "0", passed=tally.directories == 0
-        )
-    findings.tell("rounds", total["rounds"])
-    findings.tell("processes", total["processes"])
+    findings.columns = (
+        *("isolation", "what ended", "rounds", "processes", "alive after 3 s"),
+        *("after janitor", "left behind", "empty: median s", "max s"),
+    )
+    late = 0
+    tallies: list[Tally] = []
+    for isolation, rounds in done.items():
+        for way in WAYS:
+            tally = rounds.tallies[way.name]
+            if not tally.rounds:
+                continue
+            tallies.append(tally)
+            findings.rows.append(_row(isolation, way, tally))
+            if not (way.left_to_janitor and isolation is Isolation.PROCESS):
+                late += tally.late
+    _total(findings, tallies, late)
+    enforcements = sum((rounds.enforcements for rounds in done.values()), Counter[str]())
+    for enforcement, workers in sorted(enforcements.items()):
+        findings.tell(f"workers with ceilings by {enforcement}", workers)
     return findings
+
+
+def _row(isolation: Isolation, way: Way, tally: Tally) -> tuple[str | int | float, ...]:
+    return (
+        isolation.value,
+        way.name,
+        tally.rounds,
+        tally.processes,
+        tally.late,
+        tally.stayed,
+        len(tally.left),
+        median(tally.seconds),
+        max(tally.seconds),
+    )
+
+
+def _total(findings: Findings, tallies: list[Tally], late: int) -> None:
+    """The figures that decide.
+
+    Args:
+        late: processes alive after 3 s, but for those that only a janitor can find.
+    """
+    stayed = sum(one.stayed for one in tallies)
+    left = [path for one in tallies for path in one.left]
+    otherwise = [what for one in tallies for what in one.otherwise]
+    findings.tell("rounds", sum(one.rounds for one in tallies))
+    findings.tell("processes", sum(one.processes for one in tallies))
+    findings.must("alive after 3 s, while worker or guard lives", late, "0", passed=not late)
+    findings.must("alive after the janitor", stayed, "0", passed=not stayed)
+    findings.must("directories, cgroups, reservations left", len(left), "0", passed=not left)
+    findings.must("jobs that ended otherwise", len(otherwise), "0", passed=not otherwise)
+    findings.notes += [*left, *otherwise]

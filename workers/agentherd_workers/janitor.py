@@ -1,4 +1,4 @@
-"""Removes what dead workers left on this host: their agents' processes, then their directories.
+"""Removes what dead workers left on this host: agents' processes, their cgroups, directories.
 
 A worker's directory is named after its mark and locked while it lives (workspace.py). So a
 directory whose lock is free tells which processes have nobody who would end them. The worker's
@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from agentherd_workers import processes
+from agentherd_workers.ceilings.cgroups import remove_cgroups_of
 from agentherd_workers.file_lock import try_lock
 from agentherd_workers.workspace import OwnedDirectory, lock_path
 
@@ -64,5 +65,6 @@ def _remove(path: Path, *, mark: int | None = None) -> bool:
 
 def _end_agents(mark: int) -> None:
     killed = processes.kill_all(partial(processes.marked_by_worker, mark))
+    remove_cgroups_of(mark)
     if killed:
         log.warning("killed %d processes that a dead worker's agents left", killed)

@@ -33,10 +33,11 @@ from agentherd_workers.agent.outcome import AT_ONCE, CliResult, Ending, Observed
 from agentherd_workers.confinement import Confinement
 from agentherd_workers.redaction import Redaction
 
-INTERRUPT_S = 3.0
+# Together less than 3 s: within that, an agent that is ended is gone.
+INTERRUPT_S = 1.0
 """How long an interrupted agent may take to end its turn."""
-TERMINATE_S = 2.0
-"""How long the CLI may take to end on SIGTERM."""
+TERMINATE_S = 1.8
+"""How long the CLI may take to end on SIGTERM; with tools running it takes more than a second."""
 _STDERR_LINES = 20
 
 
@@ -80,6 +81,7 @@ class AgentRun:
         self._redact = redact
         self._stderr = stderr
         self._client: ClaudeSDKClient | None = None
+        self._asked = False
         self._cli_pid: int | None = None
         self._stop: Stop | None = None
         self._stop_detail = ""
@@ -129,6 +131,7 @@ class AgentRun:
         if self._stop is not None:
             return
         await self._client.query(self._prompt)
+        self._asked = True
         async for message in self._client.receive_messages():
             self._last_message_s = time.monotonic()
             # Before texts are cut: a part of the key could not be found.
@@ -190,11 +193,13 @@ class AgentRun:
         await self._kill()
 
     async def _interrupted(self) -> bool:
-        if self._client is None:
-            return False
+        if self._client is None or not self._asked:
+            return False  # there is no turn to end yet
         with suppress(ClaudeSDKError, TimeoutError):
-            await asyncio.wait_for(self._client.interrupt(), INTERRUPT_S)
-        return await self._ends_within(INTERRUPT_S)
+            async with asyncio.timeout(INTERRUPT_S):
+                await self._client.interrupt()
+                await self._over.wait()
+        return self._over.is_set()
 
     async def _ends_within(self, timeout_s: float) -> bool:
         with suppress(TimeoutError):

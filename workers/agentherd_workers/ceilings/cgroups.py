@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Literal
 
 from agentherd_workers.kernel_files import cgroup_directories, number_in, numbers_in
+from agentherd_workers.processes import worker_of
 
 _NAME = "agentherd"
 _RELEASE_S = 2.0
@@ -98,7 +99,9 @@ class Cgroups:
             found._sweep()
             found.create("probe", memory_bytes=1 << 30, processes=100).remove()
         except OSError as error:
-            raise CgroupsUnavailable(f"{error.filename}: {error.strerror}") from error
+            raise CgroupsUnavailable(
+                f"no cgroup can be made for a job: {error.filename}: {error.strerror}"
+            ) from error
         return found
 
     def create(self, name: str, *, memory_bytes: int, processes: int) -> JobCgroup:
@@ -135,6 +138,20 @@ class Cgroups:
             for path in parent.glob(f"{_NAME}-*-*"):
                 pid = path.name.split("-")[1]
                 if pid.isdigit() and not Path("/proc", pid).exists():
+                    _remove_tree(path)
+
+
+def remove_cgroups_of(worker: int, root: Path = Path("/")) -> None:
+    """Remove those of a dead worker's jobs, whoever holds the ceilings now.
+
+    Args:
+        worker: the worker's part of the marks after which they are named.
+    """
+    found = [cgroup_directories(root, controller) for controller in ("memory", "pids", "")]
+    for parent in {path for paths in found for path in paths[:2]}:  # a leaf of ours, or not
+        for path in parent.glob(f"{_NAME}-*-*"):
+            with suppress(ValueError):  # not named by us
+                if worker_of(int(path.name.rpartition("-")[2], 16)) == worker:
                     _remove_tree(path)
 
 
