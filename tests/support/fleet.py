@@ -13,6 +13,7 @@ from agentherd_workers.devkit.model_api import ModelServer
 from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.devkit.worker_process import WorkerProcess
 from agentherd_workers.processes import by_mark
+from support.leaks import assert_nothing_left, worker_marks
 from support.waiting import wait_until
 
 QUIET = ("--without-mingle", "--without-gossip")
@@ -69,16 +70,22 @@ def running_fleet(
         )
         if start:
             process.start()
-        stack.callback(_end, process)
-        herd = stack.enter_context(Herd(redis.url))
+        root = Path((settings or {}).get("workspace_root", process.workspace_root))
+        prefix = (settings or {}).get("prefix", "agentherd")
+        herd = stack.enter_context(Herd(redis.url, prefix=prefix))
+        stack.callback(_end, process, root, herd)
         yield Fleet(redis, model, process, herd)
 
 
-def _end(worker: WorkerProcess) -> None:
-    """Stop a worker that still runs; it must not need to be killed for it."""
+def _end(worker: WorkerProcess, workspace_root: Path, herd: Herd) -> None:
+    """Stop a worker that still runs; it must not need to be killed for it, and leave nothing."""
     if worker.is_running:
+        marks = worker_marks(workspace_root)
         worker.stop()
         assert worker.returncode == 0, worker.output()[-4000:]
+        assert marks
+        prefix = herd.keys.prefix
+        assert_nothing_left(herd.connection.redis, workspace_root, marks, prefix=prefix)
 
 
 def processes_of(handle: JobHandle) -> list[psutil.Process]:
