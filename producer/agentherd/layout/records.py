@@ -217,13 +217,6 @@ def finish(
 
     Returns its time of end (Unix ms), or None where the lease is gone. See finish.lua.
     """
-    failure = result.failure
-    event = {
-        "state": result.state,
-        "failure_kind": failure.kind if failure else None,
-        "message": failure.message if failure else None,
-        "cost_usd": result.usage.cost_usd,
-    }
     job_id = record.job_id
     to_index = keys.state_index(result.state)
     tenant_to_index = keys.tenant_index(record.tenant, result.state)
@@ -250,13 +243,23 @@ def finish(
             "from_state": record.state,
             "to_state": result.state,
             "result": result.model_dump_json(exclude_defaults=True),
-            "event": json.dumps(event),
+            "event": json.dumps(_ended_event(result)),
             "retention_ms": retention_ms,
             "peak": result.resources.model_dump_json() if result.started_at_ms else "",
             "max_peaks": MAX_PEAKS,
         },
     )
     return int(reply[1]) if text(reply[0]) == "finished" else None
+
+
+def _ended_event(result: JobResult) -> dict[str, Any]:
+    failure = result.failure
+    return {
+        "state": result.state,
+        "failure_kind": failure.kind if failure else None,
+        "message": failure.message if failure else None,
+        "cost_usd": result.usage.cost_usd,
+    }
 
 
 def requeue(
