@@ -65,7 +65,7 @@ class DiskMeter:
         for size_bytes in look:
             self._found_bytes += size_bytes
             if time.monotonic() - begun_s > for_s:
-                self._took_s += for_s
+                self._took_s += time.monotonic() - begun_s
                 return
         self._took_s += time.monotonic() - begun_s
         self._used_bytes, self._found_bytes, self._look = self._found_bytes, 0, None
@@ -92,42 +92,42 @@ def sizes(directory: Path) -> Iterator[int]:
 def _entries(directory: Path, parts: tuple[str, ...]) -> list[tuple[str, os.stat_result]]:
     """What is in one folder; nothing where it is gone meanwhile."""
     found = []
-    with suppress(OSError):
-        fd = _open(directory, parts)
-        try:
-            with os.scandir(fd) as entries:
-                for entry in entries:
-                    with suppress(OSError):
-                        found.append((entry.name, entry.stat(follow_symlinks=False)))
-        finally:
-            os.close(fd)
+    with suppress(OSError), ExitStack() as opened:
+        fd = _open(directory, parts, opened)
+        for entry in opened.enter_context(os.scandir(fd)):
+            with suppress(OSError):
+                found.append((entry.name, entry.stat(follow_symlinks=False)))
     return found
 
 
-def _open(directory: Path, parts: tuple[str, ...]) -> int:
-    """A descriptor of the folder at `parts`."""
+def _open(directory: Path, parts: tuple[str, ...], opened: ExitStack) -> int:
+    """A descriptor of the folder at `parts`, until `opened` is closed."""
     try:
         fd = os.open(directory, _FOLDER)
         for at in range(0, len(parts), _PIECE):
             with _closing(fd):
                 fd = os.open("/".join(parts[at : at + _PIECE]), _FOLDER, dir_fd=fd)
+        opened.enter_context(_closing(fd))
+        # Not every folder that can be opened can be looked into.
+        os.stat(".", dir_fd=fd)
     except PermissionError:
-        return _open_closed(directory, parts)
+        return _open_closed(directory, parts, opened)
     return fd
 
 
-def _open_closed(directory: Path, parts: tuple[str, ...]) -> int:
-    """The same through folders whose mode keeps their owner out; they get it back at once."""
+def _open_closed(directory: Path, parts: tuple[str, ...], opened: ExitStack) -> int:
+    """The same through folders whose mode keeps their owner out; they get it back at the end."""
     if len(parts) > _CLOSED_PARTS:
         raise PermissionError
-    with ExitStack() as opened:
-        handle = os.open(directory, os.O_PATH | _FOLDER)
-        for part in (*parts, ""):
-            opened.enter_context(_closing(handle))
-            opened.enter_context(_permitted(handle))
-            if part:
-                handle = os.open(part, os.O_PATH | _FOLDER, dir_fd=handle)
-        return os.open(".", _FOLDER, dir_fd=handle)
+    handle = os.open(directory, os.O_PATH | _FOLDER)
+    for part in (*parts, ""):
+        opened.enter_context(_closing(handle))
+        opened.enter_context(_permitted(handle))
+        if part:
+            handle = os.open(part, os.O_PATH | _FOLDER, dir_fd=handle)
+    fd = os.open(".", _FOLDER, dir_fd=handle)
+    opened.enter_context(_closing(fd))
+    return fd
 
 
 @contextmanager
