@@ -58,7 +58,7 @@ class AgentRun:
     must end is interrupted or killed from outside, on which the message stream ends by itself.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by keyword, each another thing
         self,
         options: ClaudeAgentOptions,
         *,
