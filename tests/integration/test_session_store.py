@@ -70,6 +70,28 @@ async def test_conformance(server: RedisServer, redis: Redis, decode: bool) -> N
         )
 
 
+async def test_who_goes_on_with_a_session_has_seen_all_of_it(redis: Redis) -> None:
+    """What an older writer appends after the load is refused, before the first append here."""
+    older = RedisSessionStore(redis, fence=5)
+    await older.append(KEY, [entry(1)])
+    newer = RedisSessionStore(redis, fence=6, goes_on_with="s1")
+    assert numbers(await newer.load(KEY)) == [1]
+    with pytest.raises(StaleWriter):
+        await older.append(KEY, [entry(2)])
+    await newer.append(KEY, [entry(3)])
+    assert numbers(await newer.load(KEY)) == [1, 3]
+
+
+async def test_a_session_that_is_only_read_stays_its_writers(redis: Redis) -> None:
+    """As when a running job's session is forked."""
+    writer = RedisSessionStore(redis, fence=5)
+    await writer.append(KEY, [entry(1)])
+    await RedisSessionStore(redis, fence=6, goes_on_with="another").load(KEY)
+    await RedisSessionStore(redis).load(KEY)
+    await writer.append(KEY, [entry(2)])
+    assert numbers(await writer.load(KEY)) == [1, 2]
+
+
 async def test_doubles_within_and_across_appends_and_stores(redis: Redis) -> None:
     one, other = RedisSessionStore(redis), RedisSessionStore(redis)
     await one.append(KEY, [entry(1), bare(2), entry(1), bare(2)])

@@ -184,6 +184,7 @@ class Attempt:
                 ttl_s=int(self.host.settings.session_ttl_s),
                 max_session_bytes=self.host.settings.max_session_bytes,
                 fence=self.claim.fence,
+                goes_on_with=self.record.session_id,
                 redact=redact,
             ),
             on_stderr=stderr.append,

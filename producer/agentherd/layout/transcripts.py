@@ -249,6 +249,7 @@ def load(
     subpath: str = "",
     *,
     ttl_ms: int = 0,
+    fence: int = 0,
     page_bytes: int = PAGE_BYTES,
 ) -> Operation[list[Entry] | None]:
     """A transcript's entries in order, read in pages; None: there is none.
@@ -257,6 +258,8 @@ def load(
 
     Args:
         ttl_ms: the life of the whole session from now; 0 leaves it as it is.
+        fence: of a writer that goes on with the session: what older ones append from now on is
+            refused, so that it is no surprise to who has read the session; 0 for a reader.
 
     Raises:
         CorruptTranscript: an entry is missing or is not a JSON object.
@@ -264,7 +267,7 @@ def load(
     blocks, count = yield Script(
         "transcript_open",
         keys={"session": session.session},
-        args={"subpath": subpath, "ttl_ms": ttl_ms},
+        args={"subpath": subpath, "ttl_ms": ttl_ms, "fence": fence},
     )
     if not blocks:
         return None

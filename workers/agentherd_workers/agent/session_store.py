@@ -134,6 +134,9 @@ class RedisSessionStore(SessionStore):
         fence: this writer's token; an append is refused once one with a higher token was made.
             None: a writer outside the fleet (say, who gives a session a title), which is
             neither refused nor makes others be refused.
+        goes_on_with: the session whose load by this store refuses older writers already, so
+            that none of them adds what this one has not seen. Others, such as one that is
+            forked, are only read.
         page_bytes: a load reads at most so many bytes at a time, unless one entry is larger.
         redact: what is stored in place of each entry; must keep its `uuid`.
     """
@@ -148,6 +151,7 @@ class RedisSessionStore(SessionStore):
         tombstone_ttl_s: int = 24 * 3600,
         max_session_bytes: int = 256 * MiB,
         fence: int | None = None,
+        goes_on_with: str | None = None,
         page_bytes: int = transcripts.PAGE_BYTES,
         redact: Callable[[SessionStoreEntry], SessionStoreEntry] | None = None,
     ) -> None:
@@ -162,6 +166,7 @@ class RedisSessionStore(SessionStore):
         self._tombstone_ttl_ms = tombstone_ttl_s * 1000
         self._max_bytes = max_session_bytes
         self._fence = fence or 0
+        self._goes_on_with = goes_on_with
         self._page_bytes = page_bytes
         self._redact = redact
         self._writer = secrets.token_hex(8)
@@ -202,6 +207,7 @@ class RedisSessionStore(SessionStore):
                 session,
                 key.get("subpath", ""),
                 ttl_ms=self._ttl_ms,
+                fence=self._fence if key["session_id"] == self._goes_on_with else 0,
                 page_bytes=self._page_bytes,
             )
         )
