@@ -86,7 +86,7 @@ def failed(handle: JobHandle, kind: FailureKind) -> JobResult:
 def test_memory_and_the_job_beside_it(fleet: Fleet) -> None:
     """A job over its ceiling is killed; one with nearly as much goes on beside it."""
     calm = submit(fleet, allocate(CEILING // 4, then="time.sleep(3)"))
-    greedy = submit(fleet, allocate(4 * CEILING))
+    greedy = submit(fleet, f"{allocate(4 * CEILING)}; {WAIT}")
     result = failed(greedy, FailureKind.OUT_OF_MEMORY)
     assert result.resources.peak_memory_bytes >= CEILING
     assert result.failure is not None
@@ -197,8 +197,8 @@ def test_sparse_and_linked_files_count_what_they_take(fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("limit", "kind"),
     [
-        ({"timeout_s": 3}, FailureKind.WALL_TIMEOUT),
-        ({"idle_timeout_s": 2}, FailureKind.IDLE_TIMEOUT),
+        ({"timeout_s": 7}, FailureKind.WALL_TIMEOUT),
+        ({"idle_timeout_s": 5}, FailureKind.IDLE_TIMEOUT),
     ],
     ids=["wall", "idle"],
 )
