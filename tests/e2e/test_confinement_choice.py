@@ -32,8 +32,10 @@ WITHOUT_BUBBLEWRAP = (
 @contextmanager
 def worker(directory: Path, command: tuple[str, ...], **settings: str) -> Iterator[Fleet]:
     """A fleet whose worker is still to be started."""
-    with running_fleet(directory, command=command, settings=settings, start=False) as fleet:
-        give_away(directory)
+    own = directory / "-".join(settings.values())
+    own.mkdir()
+    with running_fleet(own, command=command, settings=settings, start=False) as fleet:
+        give_away(own)
         yield fleet
 
 
