@@ -34,6 +34,7 @@ def worker(directory: Path, command: tuple[str, ...], **settings: str) -> Iterat
     """A fleet whose worker is still to be started."""
     own = directory / "-".join(settings.values())
     own.mkdir()
+    directory.chmod(0o711)
     with running_fleet(own, command=command, settings=settings, start=False) as fleet:
         give_away(own)
         yield fleet
