@@ -18,7 +18,7 @@ from agentherd import Herd, Job
 from agentherd.checks import CheckStatus
 from agentherd_workers.devkit.demo.clean import host_is_clean
 from agentherd_workers.devkit.scripts import script, text
-from support.fleet import running_fleet
+from support.fleet import living, running_fleet
 from support.marking import carry
 from support.waiting import wait_until
 
@@ -236,7 +236,7 @@ def test_ctrl_c_ends_everything(tmp_path: Path) -> None:
         assert terminal.exit_code() == 130
         shown = terminal.text()
     assert len(started) > 2  # Redis, a worker, CLIs
-    assert not [one for one in started if one.is_running()]
+    assert not living(started)
     assert not list(tmp_path.iterdir())
     assert "agentherd: interrupted" in shown
     assert "Traceback" not in shown

@@ -63,19 +63,19 @@ CASES = {
     # Our own deadlines. First, so that they wait while the others run.
     "wall timeout while a tool runs": Case(
         (HANGING_TOOL,), FailureKind.WALL_TIMEOUT, "timeout_s",
-        state=JobState.TIMED_OUT, turns=3, cost=True, options={"timeout_s": 5},
+        state=JobState.TIMED_OUT, turns=3, cost=True, options={"timeout_s": 15},
     ),
     "wall timeout while the model hangs": Case(
         (scripts.hang(),), FailureKind.WALL_TIMEOUT, "timeout_s",
-        state=JobState.TIMED_OUT, turns=2, options={"timeout_s": 5},
+        state=JobState.TIMED_OUT, turns=2, options={"timeout_s": 15},
     ),
     "idle timeout while a tool runs": Case(
         (HANGING_TOOL,), FailureKind.IDLE_TIMEOUT, "idle_timeout_s",
-        state=JobState.TIMED_OUT, turns=3, cost=True, options={"idle_timeout_s": 4},
+        state=JobState.TIMED_OUT, turns=3, cost=True, options={"idle_timeout_s": 12},
     ),
     "idle timeout while the model hangs": Case(
         (scripts.hang("during"),), FailureKind.IDLE_TIMEOUT, "idle_timeout_s",
-        state=JobState.TIMED_OUT, turns=2, cost=True, options={"idle_timeout_s": 4},
+        state=JobState.TIMED_OUT, turns=2, cost=True, options={"idle_timeout_s": 12},
     ),
     # The agent ends by itself.
     "success": Case(
