@@ -7,8 +7,8 @@ under its ceiling was killed, whether the kernel had to kill, how long a gate ta
 import random
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from agentherd import EventKind, FailureKind, Job, JobHandle, JobResult, RetryPolicy
@@ -36,6 +36,20 @@ KINDS = {"steady": 20, "grows": 220, "too large": 900}
 _BEGIN_S = 30.0
 _END_S = 180.0
 _LOOKS = 1000
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended."""
+
+    kind: str
+    result: JobResult
+    tool_worked: bool
+
+    @property
+    def end(self) -> str:
+        """Its state, or why it failed."""
+        return str(self.result.failure.kind if self.result.failure else self.result.state)
 
 
 def drill(
@@ -73,7 +87,10 @@ def _fan_out(
         kinds = _kinds(jobs, chance)
         with watching(host) as watch:
             handles = [host.herd.submit(_job(kind, chance)) for kind in kinds]
-            ended = list(zip(kinds, [handle.result(_END_S) for handle in handles], strict=True))
+            ended = [
+                Ended(kind, handle.result(_END_S), _tool_worked(handle))
+                for kind, handle in zip(kinds, handles, strict=True)
+            ]
         opened_s = [_opening_s(host) for _ in range(openings)]
     _tell_jobs(findings, by, ended)
     _judge_jobs(findings, by, ended)
@@ -81,6 +98,15 @@ def _fan_out(
     worst_s = max(opened_s)
     findings.must(
         f"{by}: gate opens after s, worst of {openings}", worst_s, "<= 1", passed=worst_s <= 1
+    )
+
+
+def _tool_worked(handle: JobHandle) -> bool:
+    """Whether the agent's tool had all the memory that it took."""
+    return any(
+        not event.data["is_error"]
+        for event in handle.events(follow=False)
+        if event.kind == EventKind.TOOL_FINISHED
     )
 
 
@@ -105,30 +131,25 @@ def _job(kind: str, chance: random.Random) -> Job:
     )
 
 
-def _tell_jobs(findings: Findings, by: str, ended: list[tuple[str, JobResult]]) -> None:
+def _tell_jobs(findings: Findings, by: str, ended: list[Ended]) -> None:
     peaks: dict[tuple[str, str], list[int]] = {}
-    for kind, result in ended:
-        peaks.setdefault((kind, _end_of(result)), []).append(result.resources.peak_memory_bytes)
+    for job in ended:
+        peaks.setdefault((job.kind, job.end), []).append(job.result.resources.peak_memory_bytes)
     for (kind, end), sizes in sorted(peaks.items()):
         findings.rows.append((by, kind, end, len(sizes), max(sizes) // MiB))
 
 
-def _end_of(result: JobResult) -> str:
-    return str(result.failure.kind if result.failure else result.state)
-
-
-def _judge_jobs(findings: Findings, by: str, ended: list[tuple[str, JobResult]]) -> None:
-    wrong: Counter[str] = Counter()
-    for kind, result in ended:
-        if kind == "too large":
-            wrong["spared"] += _end_of(result) != FailureKind.OUT_OF_MEMORY
-        else:
-            wrong["killed"] += not result.succeeded
-        if _end_of(result) not in {"succeeded", FailureKind.OUT_OF_MEMORY}:
-            findings.notes.append(f"{by}: {kind}: {result.failure}")
-    killed, spared = wrong["killed"], wrong["spared"]
+def _judge_jobs(findings: Findings, by: str, ended: list[Ended]) -> None:
+    """An agent may go on without a tool that the kernel killed, and end well (cgroups, v1)."""
+    killed = sum(job.kind != "too large" and not job.result.succeeded for job in ended)
+    spared = sum(job.kind == "too large" and job.tool_worked for job in ended)
     findings.must(f"{by}: killed under their ceiling", killed, "0", passed=not killed)
     findings.must(f"{by}: over their ceiling, and spared", spared, "0", passed=not spared)
+    findings.notes += [
+        f"{by}: {job.kind}: {job.result.failure}"
+        for job in ended
+        if job.end not in {"succeeded", FailureKind.OUT_OF_MEMORY}
+    ]
 
 
 def _judge_host(findings: Findings, by: str, watch: Watch) -> None:

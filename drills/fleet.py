@@ -17,6 +17,8 @@ from agentherd_workers.devkit.worker_process import WorkerProcess
 T = TypeVar("T")
 _POLL_S = 0.01
 _LOG_CHARS = 2000
+_START_S = 60.0
+"""On a host that is busy with other things too."""
 
 
 class DrillBroken(RuntimeError):
@@ -60,7 +62,7 @@ class Fleet:
             ),
         )
         self.started.append(worker)
-        return worker.start()
+        return worker.start(_START_S)
 
 
 @contextmanager
@@ -78,7 +80,9 @@ def fleet(chance: random.Random, **settings: str) -> Iterator[Fleet]:
         except BaseException as error:
             for worker in made.started:
                 worker.kill()  # its job may have no end
-                error.add_note(f"{worker.log.name} ends with:\n{worker.output()[-_LOG_CHARS:]}")
+            if made.started:
+                log = made.started[-1].output()
+                error.add_note(f"The last worker's log ends with:\n{log[-_LOG_CHARS:]}")
             raise
         for worker in made.started:
             worker.stop()

@@ -97,7 +97,7 @@ class Rounds:
             await_(lambda: self._worker.returncode is not None, f"{way.name}: it ends", _END_S)
             self._forget_jobs()
             self._worker, self._mark = self._next_worker()
-        tally.stayed += len(_living(seen)) + len(victim.agent())
+        tally.stayed += len({*_living(seen), *victim.agent()})
         tally.left += self._left(before)
 
     def _job(self, way: Way) -> Job:
@@ -208,7 +208,7 @@ def _alive_after_limit(seen: Iterable[psutil.Process], victim: Victim) -> list[p
     """Who is left after `LIMIT_S`; returns as soon as nobody is."""
     with suppress(DrillBroken):
         await_(lambda: not _living(seen) and not victim.agent(), "all are dead", LIMIT_S)
-    return [*_living(seen), *victim.agent()]
+    return list({*_living(seen), *victim.agent()})
 
 
 def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:

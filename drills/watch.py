@@ -1,9 +1,10 @@
 """Looking at a host while its jobs run: what is booked, what is used, what the kernel kills."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from drills.book import read_book
 from drills.fleet import Fleet
 
 _LOOK_EVERY_S = 0.02
+_RECORD_BYTES = 8192
 _MEASURE_EVERY_S = 0.3
 """PSS costs about a millisecond a process."""
 
@@ -33,18 +35,13 @@ class Watch:
     """The PSS of all jobs' processes, as a share of what their jobs had booked."""
     kills_in_cgroups: dict[str, int] = field(default_factory=dict)
     """By the kernel, at the ceiling of each job's cgroup."""
-    kernel_kills: int = 0
-    """By the kernel, whatever the reason."""
+    kernel_kills_of_host: int = 0
+    """Because the host had no memory left."""
 
     @property
     def kernel_kills_of_jobs(self) -> int:
         """At jobs' own ceilings."""
         return sum(self.kills_in_cgroups.values())
-
-    @property
-    def kernel_kills_of_host(self) -> int:
-        """Because the host had no memory left."""
-        return self.kernel_kills - self.kernel_kills_of_jobs
 
 
 @contextmanager
@@ -56,7 +53,7 @@ def watching(fleet: Fleet) -> Iterator[Watch]:
         threading.Thread(target=look, args=(fleet, watch, over))
         for look in (_watch_book, _watch_memory)
     ]
-    before = _kernel_kills()
+    killed, logged = _kernel_kills(), _logged_kills()
     for thread in threads:
         thread.start()
     try:
@@ -65,7 +62,11 @@ def watching(fleet: Fleet) -> Iterator[Watch]:
         over.set()
         for thread in threads:
             thread.join()
-        watch.kernel_kills = _kernel_kills() - before
+        watch.kernel_kills_of_host = (
+            _kernel_kills() - killed - watch.kernel_kills_of_jobs
+            if logged is None
+            else (_logged_kills() or 0) - logged
+        )
 
 
 def _watch_book(fleet: Fleet, watch: Watch, over: threading.Event) -> None:
@@ -102,6 +103,26 @@ def _note_kills(watch: Watch) -> None:
                 kills = numbers_in(path / name).get("oom_kill", 0)
                 if kills:
                     watch.kills_in_cgroups[str(path)] = kills
+
+
+def _logged_kills() -> int | None:
+    """What the kernel has logged of kills that no cgroup's ceiling asked for; None: not shown us.
+
+    Its counter in /proc/vmstat does not tell the two apart.
+    """
+    log = bytearray()
+    try:
+        fd = os.open("/dev/kmsg", os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        while True:
+            with suppress(BrokenPipeError):  # older records were overwritten meanwhile
+                log += os.read(fd, _RECORD_BYTES)
+    except BlockingIOError:
+        return log.count(b";Out of memory: Killed process")
+    finally:
+        os.close(fd)
 
 
 def _kernel_kills() -> int:
