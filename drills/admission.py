@@ -44,7 +44,6 @@ class Ended:
 
     kind: str
     result: JobResult
-    tool_worked: bool
 
     @property
     def end(self) -> str:
@@ -88,7 +87,7 @@ def _fan_out(
         with watching(host) as watch:
             handles = [host.herd.submit(_job(kind, chance)) for kind in kinds]
             ended = [
-                Ended(kind, handle.result(_END_S), _tool_worked(handle))
+                Ended(kind, handle.result(_END_S))
                 for kind, handle in zip(kinds, handles, strict=True)
             ]
         opened_s = [_opening_s(host) for _ in range(openings)]
@@ -98,15 +97,6 @@ def _fan_out(
     worst_s = max(opened_s)
     findings.must(
         f"{by}: gate opens after s, worst of {openings}", worst_s, "<= 1", passed=worst_s <= 1
-    )
-
-
-def _tool_worked(handle: JobHandle) -> bool:
-    """Whether the agent's tool had all the memory that it took."""
-    return any(
-        not event.data["is_error"]
-        for event in handle.events(follow=False)
-        if event.kind == EventKind.TOOL_FINISHED
     )
 
 
@@ -140,9 +130,8 @@ def _tell_jobs(findings: Findings, by: str, ended: list[Ended]) -> None:
 
 
 def _judge_jobs(findings: Findings, by: str, ended: list[Ended]) -> None:
-    """An agent may go on without a tool that the kernel killed, and end well (cgroups, v1)."""
     killed = sum(job.kind != "too large" and not job.result.succeeded for job in ended)
-    spared = sum(job.kind == "too large" and job.tool_worked for job in ended)
+    spared = sum(job.kind == "too large" and job.end != FailureKind.OUT_OF_MEMORY for job in ended)
     findings.must(f"{by}: killed under their ceiling", killed, "0", passed=not killed)
     findings.must(f"{by}: over their ceiling, and spared", spared, "0", passed=not spared)
     findings.notes += [

@@ -222,6 +222,7 @@ def test_every_observation_has_a_verdict_that_fits_itself(seen: Observed) -> Non
     if ended.state is JobState.SUCCEEDED:
         assert seen.result is not None
         assert not seen.result.is_error
+        assert seen.stop is not Stop.OUT_OF_MEMORY
     elif seen.stop is Stop.CANCELLED:
         assert ended.state is JobState.CANCELLED
     elif seen.stop in (Stop.WALL, Stop.IDLE):

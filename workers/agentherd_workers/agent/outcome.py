@@ -157,7 +157,7 @@ _KINDS_BY_NAME = {
 
 def verdict(seen: Observed) -> Verdict:
     """What the run means for the job."""
-    if seen.stop is not None and not _succeeded(seen):
+    if seen.stop is Stop.OUT_OF_MEMORY or (seen.stop is not None and not _succeeded(seen)):
         state, kind, message = _OUR_STOPS[seen.stop]
         detail = f": {seen.stop_detail}" if seen.stop_detail else ""
         return Verdict(state, _failure(kind, message + detail))
@@ -167,7 +167,11 @@ def verdict(seen: Observed) -> Verdict:
 
 
 def _succeeded(seen: Observed) -> bool:
-    """A run that was done when our stop came counts: its work is paid for."""
+    """A run that was done when our stop came counts: its work is paid for.
+
+    Not one that was over its memory ceiling: the kernel killed a part of it, and whether the
+    agent still found an end is a matter of milliseconds.
+    """
     return seen.result is not None and _by_result(seen, seen.result) == _SUCCESS
 
 
