@@ -245,4 +245,5 @@ def test_memory_does_not_grow_with_files_that_do_not_match(tmp_path: Path) -> No
         _now, peak_bytes = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert peak_bytes < 256 * 1024
+    # Keeping an entry for each file takes 7 MiB and more; other threads allocate meanwhile.
+    assert peak_bytes < 2 * 1024 * 1024
