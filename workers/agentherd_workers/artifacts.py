@@ -88,7 +88,7 @@ def _matching(workspace: Path, patterns: Sequence[str], refused: list[str]) -> I
     """The paths below `workspace` of the regular files that match; others go to `refused`."""
     matchers = [_matcher(pattern) for pattern in patterns]
     for entry in _walk(workspace):
-        name = Path(entry.path).relative_to(workspace).as_posix()
+        name = entry.path.removeprefix(f"{workspace}/")
         if not any(matches(name) for matches in matchers):
             continue
         if entry.is_file(follow_symlinks=False) and _is_unicode(name):
