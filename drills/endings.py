@@ -52,11 +52,12 @@ class Victim:
     def clis(self) -> list[psutil.Process]:
         """The CLI and what the worker started in its place: bubblewrap, or not yet the CLI.
 
-        The worker's other children are its guard, and orphans of the job that it has adopted.
+        The worker's other children are its guard, and orphans of the job that it has adopted. A
+        CLI may start its own program again as a tool's helper: that is not the CLI.
         """
         started = [one for one in self.worker.children() if self._is_started(one)]
         return started + [
-            one for one in self.agent() if _name(one) == "claude" and one not in started
+            one for one in self.agent() if _name(one) == "claude" and _parent_name(one) == "bwrap"
         ]
 
     def guard(self) -> psutil.Process:
@@ -94,6 +95,13 @@ class Victim:
 def _name(process: psutil.Process) -> str:
     with suppress(psutil.NoSuchProcess):
         return process.name()
+    return ""
+
+
+def _parent_name(process: psutil.Process) -> str:
+    with suppress(psutil.NoSuchProcess):
+        parent = process.parent()
+        return _name(parent) if parent else ""
     return ""
 
 

@@ -15,6 +15,7 @@ from redis.exceptions import ResponseError
 from agentherd import AsyncHerd, BrokerUnavailable, Herd, Job, JobState
 from agentherd_workers.devkit.redis_server import RedisServer, free_port
 from support import records
+from support.contents import contents
 from support.waiting import wait_until
 
 TIMEOUT_S = 0.6
@@ -136,10 +137,10 @@ def test_a_full_redis_takes_nothing_of_a_job(herd: Herd, call: str) -> None:
     herd.submit(Job(prompt="before"))
     redis.config_set("maxmemory", 1)
     try:
-        before = {key: redis.dump(key) for key in redis.scan_iter()}
+        before = contents(redis)
         with pytest.raises(BrokerUnavailable, match="maxmemory"):
             CALLS[call](herd)
-        assert {key: redis.dump(key) for key in redis.scan_iter()} == before
+        assert contents(redis) == before
     finally:
         redis.config_set("maxmemory", 0)
     assert herd.submit(JOB).state() is JobState.QUEUED
@@ -151,10 +152,10 @@ def test_a_full_redis_does_not_half_end_a_job(herd: Herd) -> None:
     held = records.claim(herd, handle.id)
     redis.config_set("maxmemory", 1)
     try:
-        before = {key: redis.dump(key) for key in redis.scan_iter()}
+        before = contents(redis)
         with pytest.raises(BrokerUnavailable, match="maxmemory"):
             records.finish(herd, held.record)
-        assert {key: redis.dump(key) for key in redis.scan_iter()} == before
+        assert contents(redis) == before
     finally:
         redis.config_set("maxmemory", 0)
     assert records.finish(herd, held.record)

@@ -15,6 +15,7 @@ from agentherd.layout import records
 from agentherd.layout.records import Claim, JobRecord, Overdue, Refused
 from agentherd_workers.devkit.redis_server import RedisServer
 from support import records as acting
+from support.contents import contents
 from support.leaks import keys_without_ttl
 from support.waiting import wait_until
 
@@ -34,10 +35,9 @@ with Herd(url) as herd:
 """
 
 
-def everything(herd: Herd) -> dict[str, Any]:
-    """All that Redis holds, to see whether anything was written."""
-    redis = herd.connection.redis
-    return {key.decode(): redis.dump(key) for key in redis.scan_iter()}
+def everything(herd: Herd) -> dict[bytes, Any]:
+    """All that Redis holds."""
+    return contents(herd.connection.redis)
 
 
 def requeue(herd: Herd, record: JobRecord, *, delay_ms: int = 0, refund: bool = False) -> bool:
