@@ -10,7 +10,7 @@ from random import Random
 import psutil
 
 from agentherd import FailureKind
-from agentherd_workers.processes import mark_of, marked_by_worker
+from agentherd_workers.processes import is_alive, mark_of, marked_by_worker
 
 LEAVE_DAEMONS = """
 setsid sleep 300 >/dev/null 2>&1 &
@@ -82,6 +82,8 @@ class Victim:
             os.kill(pid, signal.SIGKILL)
 
     def _is_started(self, child: psutil.Process) -> bool:
+        if not is_alive(child.pid):  # of a job before; it waits to be collected
+            return False
         if mark_of(child.pid) is None:
             return not self._is_guard(child)  # the launcher
         return _name(child) in {"bwrap", "claude"}
