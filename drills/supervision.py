@@ -20,6 +20,7 @@ from agentherd import ForkSession, Job, JobHandle, JobState, NewSession, RetryPo
 from agentherd_workers.devkit import scripts
 from agentherd_workers.devkit.worker_process import WorkerProcess
 from agentherd_workers.isolation import Isolation, bubblewrap_problem
+from agentherd_workers.processes import is_alive
 from drills.endings import DAEMONS, LEAVE_DAEMONS, WAYS, Victim, Way
 from drills.findings import Findings
 from drills.fleet import DrillBroken, Fleet, await_, fleet
@@ -212,14 +213,7 @@ def _alive_after_limit(seen: Iterable[psutil.Process], victim: Victim) -> list[p
 
 
 def _living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
-    return [one for one in processes if _lives(one)]
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return [one for one in processes if one.is_running() and is_alive(one.pid)]
 
 
 def _otherwise(way: Way, job: JobHandle) -> list[str]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from agentherd_workers.processes import become_subreaper
+from agentherd_workers.processes import become_subreaper, is_alive
 from support.waiting import wait_until
 
 OURS = ("agentherd-*", "claude-*")
@@ -49,14 +49,7 @@ def _descendants() -> set[int]:
     """Living processes below this one, but for Python's own helper."""
     tracker = getattr(resource_tracker, "_resource_tracker")._pid  # noqa: B009 - not public
     found = psutil.Process().children(recursive=True)
-    return {one.pid for one in found if one.pid != tracker and _lives(one)}
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return bool(process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.NoSuchProcess:
-        return False
+    return {one.pid for one in found if one.pid != tracker and is_alive(one.pid)}
 
 
 def _command(pid: int) -> str:

@@ -12,7 +12,7 @@ from agentherd import EventKind, Herd, JobEvent, JobHandle
 from agentherd_workers.devkit.model_api import ModelServer
 from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.devkit.worker_process import WorkerProcess
-from agentherd_workers.processes import by_mark
+from agentherd_workers.processes import by_mark, is_alive
 from support.leaks import assert_nothing_left, worker_marks
 from support.waiting import wait_until
 
@@ -101,14 +101,7 @@ def processes_of(handle: JobHandle) -> list[psutil.Process]:
 
 def living(processes: Iterable[psutil.Process]) -> list[psutil.Process]:
     """Those that still run; a zombie does not."""
-    return [one for one in processes if _lives(one)]
-
-
-def _lives(process: psutil.Process) -> bool:
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    return [one for one in processes if one.is_running() and is_alive(one.pid)]
 
 
 def cli_of(handle: JobHandle) -> psutil.Process:
