@@ -92,10 +92,15 @@ def processes_of(handle: JobHandle) -> list[psutil.Process]:
     """Every living process of a running job, found by its session in the CLI's arguments."""
     session_id = handle.record().session_id
     for pids in by_mark().values():
-        with suppress(psutil.NoSuchProcess):
-            found = [psutil.Process(pid) for pid in pids]
-            if any(session_id in " ".join(process.cmdline()) for process in found):
-                return found
+        found = list[psutil.Process]()
+        its_own = False
+        for pid in pids:
+            with suppress(psutil.NoSuchProcess):  # a tool's child may end at any moment
+                process = psutil.Process(pid)
+                its_own = its_own or session_id in " ".join(process.cmdline())
+                found.append(process)
+        if its_own:
+            return found
     return []
 
 

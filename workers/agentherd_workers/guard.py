@@ -18,6 +18,7 @@ _QUIET_S = 0.3
 """A process that was being forked while we looked shows up within this."""
 _LOOK_EVERY_S = 0.02
 _LEAVE_S = 5.0
+_WORKERS_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Guard:
@@ -42,19 +43,23 @@ class Guard:
             self._process.communicate(timeout=_LEAVE_S)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            [sys.executable, "-I", "-m", __name__, str(self._worker)],
-            stdin=subprocess.PIPE,  # closed on exec, so no agent holds it open
-            stdout=subprocess.DEVNULL,
-            env={},
-            start_new_session=True,
-        )
+        # A signal to all of a service is the worker's. A mask is inherited, so that the guard
+        # ignores it from its first instruction on, before any code of its own could say so.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _WORKERS_SIGNALS)
+        try:
+            return subprocess.Popen(
+                [sys.executable, "-I", "-m", __name__, str(self._worker)],
+                stdin=subprocess.PIPE,  # closed on exec, so no agent holds it open
+                stdout=subprocess.DEVNULL,
+                env={},
+                start_new_session=True,
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def main(worker: int) -> None:
     """Wait for the worker's end, then for that of everything it started."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # a signal to all of a service is the worker's
     sys.stdin.buffer.read()
     quiet_since_s = time.monotonic()
     while time.monotonic() - quiet_since_s < _QUIET_S:
