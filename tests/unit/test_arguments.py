@@ -41,7 +41,14 @@ def test_no_argument_and_no_variable_is_too_long_to_start_a_program(tmp_path: Pa
     make_root(tmp_path)
     workspace = Workspace.make(tmp_path, job.tenant, "s")
     plan = AttemptPlan(
-        job=job, session_id="s", resume=None, fork=False, max_turns=1, max_budget_usd=1
+        job=job,
+        job_id="j",
+        attempt=1,
+        session_id="s",
+        resume=None,
+        fork=False,
+        max_turns=1,
+        max_budget_usd=1,
     )
     options = build_options(
         plan,

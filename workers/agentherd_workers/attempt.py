@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,6 +24,7 @@ from agentherd_workers.host import Host
 from agentherd_workers.lease import LeaseLost
 from agentherd_workers.redaction import Redaction
 from agentherd_workers.reporter import Reporter
+from agentherd_workers.retrying import Again, another_attempt
 from agentherd_workers.workspace import DirectoryInUse, Workspace
 
 log = logging.getLogger(__name__)
@@ -215,6 +215,8 @@ class Attempt:
             resume = str(session.id)
         plan = AttemptPlan(
             job=self.job,
+            job_id=self.record.job_id,
+            attempt=self.record.attempt,
             session_id=self.record.session_id,
             resume=resume,
             fork=isinstance(session, ForkSession) and not begun,
@@ -251,27 +253,14 @@ class Attempt:
     ) -> JobResult | GivenBack:
         """Write how the attempt ended: given back for another one, or the job's result."""
         result = self._result(notes, ended, kept)
-        if self._stop is Stop.DRAINED and not result.succeeded:
-            reason = "the worker is shutting down"
-            await self._held.give_back(result, reason, delay_s=0, refund=True)
-            return GivenBack(reason)
-        delay_s = self._retry_delay_s(ended.failure)
-        if delay_s is not None and ended.failure is not None:
-            reason = f"{ended.failure.kind}: {ended.failure.message}"
-            await self._held.give_back(result, reason, delay_s=delay_s, refund=False)
-            return GivenBack(reason)
+        again = self._again(ended)
+        if again is not None:
+            await self._held.give_back(result, again)
+            return GivenBack(again.reason)
         return await self._held.finish(result)
 
-    def _retry_delay_s(self, failure: Failure | None) -> float | None:
-        """How long to wait before another attempt; None: there is none."""
-        policy = self.job.retry
-        if failure is None or failure.kind not in policy.kinds:
-            return None
-        if self.record.attempt >= policy.max_attempts:
-            return None
-        backoff_s = min(policy.backoff_s * 2.0 ** (self.record.attempt - 1), policy.max_backoff_s)
-        jittered_s = backoff_s * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load
-        return float(max(jittered_s, failure.retry_after_s or 0.0))
+    def _again(self, ended: Verdict) -> Again | None:
+        return another_attempt(self.job, self.record, self._stop, ended)
 
     def _result(self, notes: Notes, ended: Verdict, kept: list[Artifact]) -> JobResult:
         seen = notes.observed.result

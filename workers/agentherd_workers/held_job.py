@@ -14,6 +14,7 @@ from agentherd.layout.records import Claim
 from agentherd_workers.agent.messages import Event
 from agentherd_workers.host import Host
 from agentherd_workers.lease import Lease, LeaseLost
+from agentherd_workers.retrying import Again
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -90,15 +91,8 @@ class HeldJob:
             raise LeaseLost
         return result.model_copy(update={"finished_at_ms": finished_at_ms})
 
-    async def give_back(
-        self, spent: JobResult, reason: str, *, delay_s: float, refund: bool
-    ) -> None:
-        """Let the job wait for another attempt, which adds to what was spent so far.
-
-        Args:
-            delay_s: 0 puts it into its queue at once.
-            refund: the attempt does not count.
-        """
+    async def give_back(self, spent: JobResult, again: Again) -> None:
+        """Let the job wait for another attempt, which adds to what was spent so far."""
         progress = {
             "usage": spent.usage.model_dump_json(),
             "turns": str(spent.turns),
@@ -111,9 +105,9 @@ class HeldJob:
             lambda: records.requeue(
                 self._host.keys,
                 self.record,
-                delay_ms=int(delay_s * 1000),
-                reason=reason,
-                refund=refund,
+                delay_ms=int(again.delay_s * 1000),
+                reason=again.reason,
+                refund=again.refund,
             )
         )
         if not given:

@@ -81,6 +81,21 @@ class WorkerSettings(HerdSettings):
     readable_paths: tuple[AbsolutePath, ...] = ()
     """Further files and directories of the host that agents may read under bubblewrap."""
 
+    # Shutting down, and going on elsewhere.
+    drain_grace_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 5.0
+    """How long agents may go on after SIGTERM before their jobs go back to the queue. Giving
+    them back takes up to 4 s more: `docker stop` kills after 10 s, Kubernetes after 30 s."""
+    checkpoint_url: SecretStr | None = None
+    """Where workspaces are kept for another attempt, as an fsspec URL such as `s3://bucket/path`
+    or `file:///mnt/shared`; None: in Redis."""
+    checkpoint_every_s: Annotated[float, Field(ge=1, le=24 * 3600)] = 15.0
+    """A workspace that changed is stored at most this often, and when its job is given back."""
+    max_checkpoint_bytes: Annotated[Bytes, at_least(0)] = ByteSize(64 * MiB)
+    """Largest stored workspace, compressed; 0 stores none. Above it the next attempt starts
+    without files, and its agent is told so."""
+    breaker_probe_s: Annotated[float, Field(ge=1, le=3600)] = 30.0
+    """While the model API refuses the fleet's key or account, one job is tried this often."""
+
     # The agents' environment.
     path: str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
     """Their PATH."""

@@ -9,8 +9,13 @@
 | session_owner | string | while the job is live | submit, worker | submit | 0.1 KB |
 | state_index, tenant_index | sorted set | 2 x `retention_s` | all scripts | listing | 0.1 KB |
 | expiries | sorted set | as the index it belongs to | finish | finish | 0.1 KB |
-| leases | sorted set | while jobs run | claim, renew, finish | worker | 0.1 KB |
-| scheduled | sorted set | while jobs wait for their time | submit, requeue | worker | 0.1 KB |
+| leases | sorted set | while jobs run | claim, renew, finish | leader | 0.1 KB |
+| scheduled | sorted set | while jobs wait for their time | submit, requeue | leader | 0.1 KB |
+| checkpoint | hash | while the job is live | worker | worker | the workspace, or where it is |
+| leader | string | some seconds, renewed | worker | worker | - |
+| queues | set | for ever; a few names | submit | leader | - |
+| breaker | hash | for ever | worker | worker, doctor | - |
+| poison | list | for ever; 100 entries | worker | doctor, listing | - |
 | worker | string | 15 s, renewed | worker | listing | - |
 | workers, queue_workers | sorted set | 15 s, renewed | worker | submit, listing | - |
 | peaks | list | `retention_s` after the last end; 2,000 entries | finish | capacity | 0.1 KB |
@@ -105,6 +110,35 @@ class Keys:
     def peaks(self, queue: str) -> str:
         """What the last ended jobs of a queue took at most, the newest first: a list of JSON."""
         return f"{self.prefix}:peaks:{queue}"
+
+    def checkpoint(self, job_id: str) -> str:
+        """The stored workspace of a job that has not ended, or where it is: a hash."""
+        return f"{self.prefix}:job:{job_id}:checkpoint"
+
+    @property
+    def leader(self) -> str:
+        """The worker that recovers lost jobs and releases waiting ones: a string."""
+        return f"{self.prefix}:leader"
+
+    @property
+    def queues(self) -> str:
+        """Every Celery queue that a job was ever submitted to: a set."""
+        return f"{self.prefix}:queues"
+
+    @property
+    def cancellations(self) -> str:
+        """Where the ids of running jobs that are to be cancelled are told: a channel."""
+        return f"{self.prefix}:cancellations"
+
+    @property
+    def breaker(self) -> str:
+        """Whether the model API refuses the fleet, and why: a hash."""
+        return f"{self.prefix}:breaker"
+
+    @property
+    def poison(self) -> str:
+        """Messages that were no jobs, the newest first: a list of JSON."""
+        return f"{self.prefix}:poison"
 
     @property
     def fence_counter(self) -> str:

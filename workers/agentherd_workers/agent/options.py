@@ -35,6 +35,8 @@ class AttemptPlan:
     """One attempt at a job, as far as the CLI is concerned."""
 
     job: Job
+    job_id: str
+    attempt: int
     session_id: str
     resume: str | None
     """The session whose transcript comes back first; None starts one."""
@@ -107,6 +109,8 @@ def agent_environment(
     environment |= {name: os.environ[name] for name in settings.pass_env if name in os.environ}
     environment |= plan.job.env
     environment |= {
+        "AGENTHERD_JOB_ID": plan.job_id,
+        "AGENTHERD_ATTEMPT": str(plan.attempt),
         "PATH": settings.path,
         "HOME": str(workspace.config),
         "LANG": "C.UTF-8",
