@@ -11,9 +11,9 @@ from agentherd import EventKind, Job, JobHandle, JobResult, JobState
 from agentherd.layout import records
 from agentherd_workers.devkit import scripts
 from agentherd_workers.devkit.model_api import Step
+from agentherd_workers.devkit.proxy import Proxy
 from agentherd_workers.devkit.redis_server import RedisServer
 from support.fleet import Fleet, await_event, living, processes_of, running_fleet
-from support.proxy import Proxy
 from support.waiting import wait_until
 
 LEASE_S = 4.0

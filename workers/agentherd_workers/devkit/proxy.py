@@ -1,4 +1,4 @@
-"""A TCP proxy between a client and a server, for tests that break the network."""
+"""A TCP proxy between a client and a server, to break the network on purpose."""
 
 import asyncio
 import threading
