@@ -12,7 +12,7 @@ import pytest
 from agentherd import EventKind, Herd, Job, JobHandle, JobState
 from agentherd.contract.states import TERMINAL, TRANSITIONS
 from agentherd.layout import records
-from agentherd.layout.records import Claim, JobRecord, Overdue, Refused
+from agentherd.layout.records import Claim, JobRecord, Overdue, Refused, Renewal, Requeued
 from agentherd_workers.devkit.redis_server import RedisServer
 from support import records as acting
 from support.contents import contents
@@ -40,7 +40,7 @@ def everything(herd: Herd) -> dict[bytes, Any]:
     return contents(herd.connection.redis)
 
 
-def requeue(herd: Herd, record: JobRecord, *, delay_ms: int = 0, refund: bool = False) -> bool:
+def requeue(herd: Herd, record: JobRecord, *, delay_ms: int = 0, refund: bool = False) -> Requeued:
     return herd.connection.run(
         records.requeue(herd.keys, record, delay_ms=delay_ms, reason="test", refund=refund)
     )
@@ -96,6 +96,23 @@ def test_tokens_grow(herd: Herd) -> None:
     handles = herd.submit_many(Job(prompt="x") for _ in range(3))
     fences = [acting.claim(herd, handle.id).fence for handle in handles]
     assert fences == sorted(set(fences))
+
+
+def test_no_token_comes_twice_where_redis_lost_its_last_second(
+    herd: Herd, handle: JobHandle
+) -> None:
+    """As after a restart: the counter is that of before, what the token was given to is not."""
+    redis, keys = herd.connection.redis, herd.keys
+    kept = redis.get(keys.fence_counter)
+    first = acting.claim(herd, handle.id)
+    assert requeue(herd, first.record)
+    for counter in (kept or "0", str(first.fence + 10**12)):
+        redis.set(keys.fence_counter, counter)
+        held = acting.claim(herd, handle.id)
+        assert held.fence > max(first.fence, int(counter))
+        assert redis.get(keys.fence_counter) == str(held.fence).encode()
+        assert herd.connection.run(records.renew(keys, handle.id, held.fence, 1000))
+        assert requeue(herd, held.record)
 
 
 def test_a_claim_of_nothing_is_refused(herd: Herd) -> None:
@@ -221,6 +238,19 @@ def test_a_renewal_prolongs_the_lease(herd: Herd, handle: JobHandle) -> None:
     assert int(in_record) == after
 
 
+def test_a_cancelled_job_is_renewed_and_not_given_back(herd: Herd, handle: JobHandle) -> None:
+    """Whoever holds it hears so, and is to end it."""
+    held = acting.claim(herd, handle.id)
+    herd.connection.redis.hset(herd.keys.job(handle.id), "cancel_reason", "no need any more")
+    renewal = herd.connection.run(records.renew(herd.keys, handle.id, held.fence, 600_000))
+    assert renewal is Renewal.CANCELLING
+    before = everything(herd)
+    for delay_ms in (0, 1000):
+        assert requeue(herd, held.record, delay_ms=delay_ms) is Requeued.CANCELLING
+    assert everything(herd) == before
+    assert acting.finish(herd, held.record, JobState.CANCELLED)
+
+
 def test_a_requeued_job_waits_again_with_its_next_attempt(herd: Herd, handle: JobHandle) -> None:
     first = acting.claim(herd, handle.id)
     herd.connection.redis.delete("agents\x06\x163")  # as if a worker had taken the message
@@ -338,6 +368,7 @@ def test_after_the_end_every_key_has_an_end(herd: Herd) -> None:
         assert herd.connection.run(
             records.keep_artifact(herd.keys, handle.id, held.fence, "a.txt", b"x")
         )
+        redis.hset(herd.keys.checkpoint(handle.id), "digest", "x")
         assert keys_without_ttl(redis, live_jobs_allowed=True) == []
         assert acting.finish(herd, held.record)
     redis.delete("agents\x06\x163")

@@ -63,7 +63,7 @@ def _any_live(redis_client: Any, prefix: str) -> bool:
 
 def _of_ended_job(redis_client: Any, key: str, prefix: str) -> bool:
     """Whether the key belongs to one job, and that one is not live."""
-    found = re.fullmatch(rf"({re.escape(prefix)}:job:[^:]+)(:events|:artifacts)?", key)
+    found = re.fullmatch(rf"({re.escape(prefix)}:job:[^:]+)(:events|:artifacts|:checkpoint)?", key)
     if found is None:
         return False
     state = redis_client.hget(found[1], "state")

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from agentherd.layout.records import Renewal
 from agentherd_workers.lease import Lease, LeaseLost
 from support.waiting import wait_until_async
 
@@ -16,11 +17,11 @@ LENGTH_S = 0.3
 class Renewals:
     """Answers renewals in turn; the last answer stays."""
 
-    def __init__(self, *answers: bool | Exception) -> None:
+    def __init__(self, *answers: Renewal | Exception) -> None:
         self.answers = list(answers)
         self.times_s: list[float] = []
 
-    async def __call__(self) -> bool:
+    async def __call__(self) -> Renewal:
         self.times_s.append(time.monotonic())
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
@@ -39,9 +40,13 @@ class Losses:
 
 
 def hold(
-    renew: Callable[[], Awaitable[bool]], losses: Losses, *, length_s: float = LENGTH_S
+    renew: Callable[[], Awaitable[Renewal]], losses: Losses, *, length_s: float = LENGTH_S
 ) -> Lease:
-    return Lease(renew, length_s, losses, claimed_at_s=time.monotonic())
+    return Lease(renew, length_s, losses, _never, claimed_at_s=time.monotonic())
+
+
+def _never() -> None:
+    raise AssertionError("nobody asked to cancel")
 
 
 async def loss_of(lease: Lease) -> None:
@@ -59,7 +64,7 @@ async def renewed(renewals: Renewals, times: int) -> None:
 
 
 async def test_it_is_renewed_every_third_of_its_length() -> None:
-    renewals, losses = Renewals(True), Losses()
+    renewals, losses = Renewals(Renewal.RENEWED), Losses()
     started_s = time.monotonic()
     lease = hold(renewals, losses)
     await renewed(renewals, 6)
@@ -70,7 +75,7 @@ async def test_it_is_renewed_every_third_of_its_length() -> None:
 
 
 async def test_a_refused_renewal_loses_it_at_once() -> None:
-    renewals, losses = Renewals(True, False), Losses()
+    renewals, losses = Renewals(Renewal.RENEWED, Renewal.GONE), Losses()
     lease = hold(renewals, losses)
     await loss_of(lease)
     with pytest.raises(LeaseLost):
@@ -78,6 +83,17 @@ async def test_a_refused_renewal_loses_it_at_once() -> None:
     await lease.release()
     assert len(renewals.times_s) == 2
     assert len(losses.times_s) == 1
+
+
+async def test_a_renewal_that_brings_a_cancel_tells_so_and_holds_on() -> None:
+    asked = asyncio.Event()
+    renewals, losses = Renewals(Renewal.CANCELLING), Losses()
+    lease = Lease(renewals, LENGTH_S, losses, asked.set, claimed_at_s=time.monotonic())
+    await asyncio.wait_for(asked.wait(), 5)
+    await renewed(renewals, 4)
+    await lease.release()
+    lease.check()
+    assert losses.times_s == []
 
 
 @pytest.mark.parametrize("error", [RedisConnectionError(), OSError(), TimeoutError()])
@@ -96,9 +112,9 @@ async def test_it_is_lost_when_redis_is_away_for_as_long_as_it_lasts(error: Exce
 async def test_a_renewal_that_hangs_loses_it_in_time() -> None:
     losses = Losses()
 
-    async def hang() -> bool:
+    async def hang() -> Renewal:
         await asyncio.Event().wait()
-        return True
+        return Renewal.RENEWED
 
     started_s = time.monotonic()
     lease = hold(hang, losses)
@@ -109,7 +125,7 @@ async def test_a_renewal_that_hangs_loses_it_in_time() -> None:
 
 async def test_a_short_outage_is_survived() -> None:
     away = RedisConnectionError()
-    renewals, losses = Renewals(away, away, True), Losses()
+    renewals, losses = Renewals(away, away, Renewal.RENEWED), Losses()
     lease = hold(renewals, losses)
     await renewed(renewals, 6)
     await lease.release()
@@ -122,12 +138,12 @@ async def test_it_counts_from_when_the_renewal_was_sent() -> None:
     losses = Losses()
     sent_s: list[float] = []
 
-    async def slow() -> bool:
+    async def slow() -> Renewal:
         sent_s.append(time.monotonic())
         if len(sent_s) > 1:
             raise RedisConnectionError
         await asyncio.sleep(LENGTH_S * 0.5)
-        return True
+        return Renewal.RENEWED
 
     lease = hold(slow, losses)
     await loss_of(lease)
@@ -137,7 +153,7 @@ async def test_it_counts_from_when_the_renewal_was_sent() -> None:
 
 async def test_a_claim_that_took_longer_than_the_lease_is_lost() -> None:
     renewals, losses = Renewals(RedisConnectionError()), Losses()
-    lease = Lease(renewals, LENGTH_S, losses, claimed_at_s=time.monotonic() - LENGTH_S)
+    lease = Lease(renewals, LENGTH_S, losses, _never, claimed_at_s=time.monotonic() - LENGTH_S)
     await loss_of(lease)
     await lease.release()
     assert len(losses.times_s) == 1
@@ -145,7 +161,7 @@ async def test_a_claim_that_took_longer_than_the_lease_is_lost() -> None:
 
 async def test_a_refused_write_loses_it_and_is_told_once() -> None:
     losses = Losses()
-    lease = hold(Renewals(False), losses)
+    lease = hold(Renewals(Renewal.GONE), losses)
     lease.lose()
     lease.lose()
     await lease.release()
@@ -155,7 +171,7 @@ async def test_a_refused_write_loses_it_and_is_told_once() -> None:
 
 
 async def test_after_release_nothing_is_renewed() -> None:
-    renewals, losses = Renewals(True), Losses()
+    renewals, losses = Renewals(Renewal.RENEWED), Losses()
     lease = hold(renewals, losses)
     await renewed(renewals, 1)
     await lease.release()
@@ -170,10 +186,10 @@ async def test_it_ends_when_it_is_released_just_as_a_renewal_comes_back(turns: i
     """Whatever the turn of the event loop: its task must not go on for ever."""
     asked, answered = asyncio.Event(), asyncio.Event()
 
-    async def renew() -> bool:
+    async def renew() -> Renewal:
         asked.set()
         await answered.wait()
-        return True
+        return Renewal.RENEWED
 
     lease = hold(renew, Losses())
     await asked.wait()

@@ -66,7 +66,13 @@ class Attempt:
         self._agent: AgentRun | None = None
         self._confinement: Confinement | None = None
         self._resources = Resources()
-        self._held = HeldJob(host, claim, claimed_at_s=claimed_at_s, on_lost=self._on_lease_lost)
+        self._held = HeldJob(
+            host,
+            claim,
+            claimed_at_s=claimed_at_s,
+            on_lost=self._on_lease_lost,
+            on_cancel=partial(self.stop, Stop.CANCELLED),
+        )
         self._reporter = Reporter(self._held.report, self._held.lose)
 
     def stop(self, reason: Stop, detail: str = "") -> None:
@@ -255,8 +261,7 @@ class Attempt:
         result = self._result(notes, ended, kept)
         again = self._again(ended)
         if again is not None:
-            await self._held.give_back(result, again)
-            return GivenBack(again.reason)
+            return await self._held.give_back(result, again) or GivenBack(again.reason)
         return await self._held.finish(result)
 
     def _again(self, ended: Verdict) -> Again | None:

@@ -7,10 +7,12 @@ from typing import TypeVar
 
 from redis.exceptions import RedisError
 
-from agentherd.contract.results import JobResult
+from agentherd.contract.failures import FailureKind
+from agentherd.contract.results import Failure, JobResult
+from agentherd.contract.states import JobState
 from agentherd.layout import records, transcripts
 from agentherd.layout.operations import Operation, run_async
-from agentherd.layout.records import Claim
+from agentherd.layout.records import Claim, Renewal, Requeued
 from agentherd_workers.agent.messages import Event
 from agentherd_workers.host import Host
 from agentherd_workers.lease import Lease, LeaseLost
@@ -31,15 +33,24 @@ class HeldJob:
     Args:
         claimed_at_s: `time.monotonic()` from just before the claim was sent.
         on_lost: called once, if the lease is lost.
+        on_cancel: called where a renewal brings the news that the job is to be cancelled.
     """
 
     def __init__(
-        self, host: Host, claim: Claim, *, claimed_at_s: float, on_lost: Callable[[], None]
+        self,
+        host: Host,
+        claim: Claim,
+        *,
+        claimed_at_s: float,
+        on_lost: Callable[[], None],
+        on_cancel: Callable[[], None],
     ) -> None:
         self.record = claim.record
         self._fence = claim.fence
         self._host = host
-        self._lease = Lease(self._renew, host.settings.lease_s, on_lost, claimed_at_s=claimed_at_s)
+        self._lease = Lease(
+            self._renew, host.settings.lease_s, on_lost, on_cancel, claimed_at_s=claimed_at_s
+        )
 
     @property
     def lease_s(self) -> float:
@@ -91,8 +102,11 @@ class HeldJob:
             raise LeaseLost
         return result.model_copy(update={"finished_at_ms": finished_at_ms})
 
-    async def give_back(self, spent: JobResult, again: Again) -> None:
-        """Let the job wait for another attempt, which adds to what was spent so far."""
+    async def give_back(self, spent: JobResult, again: Again) -> JobResult | None:
+        """Let the job wait for another attempt, which adds to what was spent so far.
+
+        Where someone asked meanwhile to cancel it, it ends so: its result.
+        """
         progress = {
             "usage": spent.usage.model_dump_json(),
             "turns": str(spent.turns),
@@ -110,10 +124,11 @@ class HeldJob:
                 refund=again.refund,
             )
         )
-        if not given:
+        if given is Requeued.GONE:
             raise LeaseLost
+        return await self.finish(_cancelled(spent)) if given is Requeued.CANCELLING else None
 
-    async def _renew(self) -> bool:
+    async def _renew(self) -> Renewal:
         lease_ms = int(self.lease_s * 1000)
         return await self._ask(
             records.renew(self._host.keys, self.record.job_id, self._fence, lease_ms)
@@ -131,3 +146,8 @@ class HeldJob:
                 log.warning("job %s: Redis does not answer: %s", self.record.job_id, error)
                 self.check()
                 await asyncio.sleep(RETRY_S)
+
+
+def _cancelled(spent: JobResult) -> JobResult:
+    failure = Failure(kind=FailureKind.CANCELLED, message="cancelled")
+    return spent.model_copy(update={"state": JobState.CANCELLED, "failure": failure})

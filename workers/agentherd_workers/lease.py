@@ -8,6 +8,8 @@ from contextlib import suppress
 
 from redis.exceptions import RedisError
 
+from agentherd.layout.records import Renewal
+
 log = logging.getLogger(__name__)
 
 
@@ -18,21 +20,25 @@ class LeaseLost(Exception):
 class Lease:
     """Renews every third of its length until released; tells `on_lost` once if it can't.
 
+    Where a renewal brings the news that the job is to be cancelled, `on_cancel` is told, each time.
+
     A lease counts from the moment its renewal was *sent*, so that we always give up before
     Redis does.
     """
 
     def __init__(
         self,
-        renew: Callable[[], Awaitable[bool]],
+        renew: Callable[[], Awaitable[Renewal]],
         length_s: float,
         on_lost: Callable[[], None],
+        on_cancel: Callable[[], None],
         *,
         claimed_at_s: float,
     ) -> None:
         self._renew = renew
         self._length_s = length_s
         self._on_lost = on_lost
+        self._on_cancel = on_cancel
         self._held_until_s = claimed_at_s + length_s
         self._task = asyncio.create_task(self._keep())
         self.lost = False
@@ -74,9 +80,11 @@ class Lease:
         except (RedisError, OSError, TimeoutError) as error:
             log.warning("lease not renewed, trying again: %s", error)
             return min(0.5, self._length_s / 10)
-        if renewed:
-            self._held_until_s = sent_s + self._length_s
-        else:
+        if renewed is Renewal.GONE:
             log.error("lease lost: renewal was refused")
             self.lose()
+        else:
+            self._held_until_s = sent_s + self._length_s
+        if renewed is Renewal.CANCELLING:
+            self._on_cancel()
         return self._length_s / 3

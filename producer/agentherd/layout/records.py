@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Any
 
 from agentherd.contract.events import EventKind
@@ -167,14 +168,24 @@ def _claim(fence: int, fields: dict[str, str], lease_ms: int) -> Claim:
     )
 
 
-def renew(keys: Keys, job_id: str, fence: int, lease_ms: int) -> Operation[bool]:
-    """Prolong the lease; False: it is gone. See renew.lua."""
+class Renewal(IntEnum):
+    """What became of the wish to hold a job longer."""
+
+    GONE = 0
+    """The lease is someone else's, or the job has ended."""
+    RENEWED = 1
+    CANCELLING = 2
+    """Renewed, and someone asked to cancel the job: whoever holds it is to end it so."""
+
+
+def renew(keys: Keys, job_id: str, fence: int, lease_ms: int) -> Operation[Renewal]:
+    """Prolong the lease. See renew.lua."""
     reply = yield Script(
         "renew",
         keys={"record": keys.job(job_id), "leases": keys.leases},
         args={"job_id": job_id, "fence": fence, "lease_ms": lease_ms},
     )
-    return bool(reply)
+    return Renewal(reply)
 
 
 def report(
@@ -211,11 +222,19 @@ def keep_artifact(
 
 
 def finish(
-    keys: Keys, record: JobRecord, result: JobResult, *, retention_ms: int
+    keys: Keys,
+    record: JobRecord,
+    result: JobResult,
+    *,
+    retention_ms: int,
+    lease_over: bool = False,
 ) -> Operation[int | None]:
     """End a job: running under `record.fence`, or still waiting where that is None.
 
     Returns its time of end (Unix ms), or None where the lease is gone. See finish.lua.
+
+    Args:
+        lease_over: for who does not hold the job: end it only if its lease is over by now.
     """
     job_id = record.job_id
     to_index = keys.state_index(result.state)
@@ -236,6 +255,8 @@ def finish(
             "peaks": keys.peaks(record.queue),
             "to_expiries": keys.expiries(to_index),
             "tenant_to_expiries": keys.expiries(tenant_to_index),
+            "checkpoint": keys.checkpoint(job_id),
+            "queue": queue_list(record.queue, record.priority),
         },
         args={
             "job_id": job_id,
@@ -247,6 +268,7 @@ def finish(
             "retention_ms": retention_ms,
             "peak": result.resources.model_dump_json() if result.started_at_ms else "",
             "max_peaks": MAX_PEAKS,
+            "lease_over": int(lease_over),
         },
     )
     return int(reply[1]) if text(reply[0]) == "finished" else None
@@ -262,10 +284,30 @@ def _ended_event(result: JobResult) -> dict[str, Any]:
     }
 
 
+class Requeued(IntEnum):
+    """What became of the wish to give a job back."""
+
+    GONE = 0
+    """The lease is someone else's, or the job has ended: nothing was written."""
+    GIVEN_BACK = 1
+    CANCELLING = 2
+    """Nothing was written: someone asked to cancel the job, so the caller is to end it."""
+
+
 def requeue(
-    keys: Keys, record: JobRecord, *, delay_ms: int, reason: str, refund: bool
-) -> Operation[bool]:
-    """Give a running job back; False: the lease is gone. See requeue.lua."""
+    keys: Keys,
+    record: JobRecord,
+    *,
+    delay_ms: int,
+    reason: str,
+    refund: bool,
+    lease_over: bool = False,
+) -> Operation[Requeued]:
+    """Give a running job back. See requeue.lua.
+
+    Args:
+        lease_over: for who does not hold the job: take it only if its lease is over by now.
+    """
     target = JobState.SCHEDULED if delay_ms else JobState.QUEUED
     reply = yield Script(
         "requeue",
@@ -286,9 +328,10 @@ def requeue(
             "delay_ms": delay_ms,
             "event": json.dumps({"reason": reason, "delay_s": delay_ms / 1000}),
             "refund": int(refund),
+            "lease_over": int(lease_over),
         },
     )
-    return bool(reply)
+    return Requeued(reply)
 
 
 def release_due(keys: Keys) -> Operation[int]:

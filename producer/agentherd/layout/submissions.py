@@ -113,6 +113,7 @@ def submit(
             "queue_workers": keys.queue_workers(queue),
             "session": SessionKeys(job.tenant, new.session_id, keys.prefix).session,
             "vanished_record": keys.job(vanished),
+            "queues": keys.queues,
         },
         args={
             "job_id": new.job_id,
@@ -126,6 +127,7 @@ def submit(
             "publish": int(publish),
             "begins_session": int(not isinstance(job.session, ResumeSession)),
             "vanished": vanished,
+            "queue_name": queue,
         },
     )
 

@@ -12,6 +12,7 @@ NO_EXPIRY = -1
 
 ALWAYS = {
     r"{prefix}:fence": "counts fencing tokens: none may ever come twice",
+    r"{prefix}:queues": "names of Celery queues: a few",
     r"_kombu\.binding.*": "Celery's routing tables: a line a queue",
 }
 WHILE_MESSAGES_WAIT = {
@@ -22,7 +23,7 @@ _LIVE = "|".join(sorted(LIVE))
 WHILE_JOBS_LIVE = {
     rf"{{prefix}}:jobs:({_LIVE})": "index of jobs that have not ended",
     rf"{{prefix}}:tenant:[^:]+:({_LIVE})": "the tenant's index of them",
-    r"{prefix}:job:[^:]+(:events|:artifacts)?": "record of a job that has not ended",
+    r"{prefix}:job:[^:]+(:events|:artifacts|:checkpoint)?": "record of a job that has not ended",
     r"{prefix}:session-owner:[^:]+:[^:]+": "held by a job that has not ended",
     r"{prefix}:leases": "jobs that run",
     r"{prefix}:scheduled": "jobs that wait for their time",

@@ -13,7 +13,8 @@
 -- ARGV[3] lease_ms: how long the claim holds without renewal (ms)
 -- Reply: {"claimed", fence, record as a flat list} | {"refused", state} | {"expired"} | {"unknown"}
 local time = redis.call('TIME')
-local now_ms = time[1] * 1000 + math.floor(time[2] / 1000)
+local now_us = time[1] * 1000000 + time[2]
+local now_ms = math.floor(now_us / 1000)
 local known = redis.call('HMGET', KEYS[1], 'state', 'expires_at_ms', 'submitted_at_us', 'started_at_ms')
 local state = known[1]
 if not state then
@@ -25,7 +26,9 @@ end
 if tonumber(known[2]) > 0 and tonumber(known[2]) <= now_ms and not known[4] then
   return {'expired'}
 end
-local fence = redis.call('INCR', KEYS[3])
+-- From the clock, so that none comes twice where Redis lost its last second. Below 2^53.
+local fence = string.format('%.0f', math.max(tonumber(redis.call('GET', KEYS[3]) or '0') + 1, now_us))
+redis.call('SET', KEYS[3], fence)
 local lease_until_ms = string.format('%.0f', now_ms + tonumber(ARGV[3]))
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1],

@@ -1,4 +1,4 @@
--- finish: end a job for good, if the caller still holds it or nobody ever did.
+-- finish: end a job for good, if the caller still holds it, nobody ever did, or its lease is over.
 -- KEYS[1] record: the job's hash
 -- KEYS[2] events: the job's stream
 -- KEYS[3] artifacts: name -> bytes
@@ -12,6 +12,8 @@
 -- KEYS[11] peaks: what the last ended jobs of the queue took, the newest first
 -- KEYS[12] to_expiries: jobs of to_index by the time their record goes (ms)
 -- KEYS[13] tenant_to_expiries: those of tenant_to_index
+-- KEYS[14] checkpoint: the stored workspace
+-- KEYS[15] queue: the list of its message
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fence: the caller's token; empty for a job that is not running
 -- ARGV[3] from_state: the state it must be in
@@ -21,19 +23,31 @@
 -- ARGV[7] retention_ms: how long the record is kept (ms)
 -- ARGV[8] peak: what it took, as JSON; empty for a job that never ran
 -- ARGV[9] max_peaks: how many peaks are kept (count)
+-- ARGV[10] lease_over: 1 to end it for a lost worker, and only where the lease is over by now
 -- Reply: {"finished", result} | {"stale", state or ""}
 local TRIMMED = 100 -- entries of an index that one call removes at most
-local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt')
+local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt',
+  'lease_until_ms', 'message')
 if held[1] ~= ARGV[3] or (ARGV[2] ~= '' and held[2] ~= ARGV[2]) then
   return {'stale', held[1] or ''}
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_ms = string.format('%.0f', now)
+if ARGV[10] == '1' then
+  if tonumber(held[5]) > now then
+    return {'stale', held[1]} -- it was renewed meanwhile
+  end
+  if held[6] then
+    -- No worker tells Celery of this end. Who takes the message does; it holds up nobody.
+    redis.call('RPUSH', KEYS[15], held[6])
+  end
+end
 local job_id = ARGV[1]
 redis.call('HSET', KEYS[1],
   'state', ARGV[4], 'finished_at_ms', now_ms, 'result', ARGV[5], 'lease_until_ms', 0)
 redis.call('HDEL', KEYS[1], 'message')
+redis.call('UNLINK', KEYS[14])
 redis.call('ZREM', KEYS[4], job_id)
 redis.call('ZREM', KEYS[5], job_id)
 if redis.call('GET', KEYS[6]) == job_id then

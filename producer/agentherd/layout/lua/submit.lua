@@ -12,6 +12,7 @@
 -- KEYS[11] queue_workers: live workers that consume its queue by the time they are gone (ms)
 -- KEYS[12] session: its transcripts, see transcripts.py
 -- KEYS[13] vanished_record: the hash of the job `vanished`, or unused
+-- KEYS[14] queues: every queue that a job was ever submitted to
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fields: JSON object, the record's fields that don't depend on time
 -- ARGV[3] digest: of the job's content
@@ -23,6 +24,7 @@
 -- ARGV[9] publish: 1 to queue the message, 0 where the caller already has one
 -- ARGV[10] begins_session: 1 where the session must not have a transcript yet
 -- ARGV[11] vanished: a job that took the key and seems to be gone: where it is, the key is free
+-- ARGV[12] queue_name: the Celery queue of its message
 -- Reply: {"created", job_id, workers that serve it (count)} | {"exists", job_id, digest} |
 -- Reply: {"busy", job_id of the owner} | {"begun"}: the session has a transcript
 local time = redis.call('TIME')
@@ -65,6 +67,7 @@ for name, value in pairs(cjson.decode(ARGV[2])) do
   flat[#flat + 1] = name
   flat[#flat + 1] = value
 end
+redis.call('SADD', KEYS[14], ARGV[12])
 redis.call('HSET', KEYS[1], unpack(flat))
 redis.call('HSET', KEYS[1],
   'state', state, 'digest', ARGV[3], 'message', ARGV[4], 'attempt', 0,
