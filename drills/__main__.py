@@ -7,7 +7,7 @@ from typing import Protocol
 
 import click
 
-from drills import admission, supervision
+from drills import admission, chaos, supervision
 from drills.findings import Findings
 
 
@@ -18,7 +18,11 @@ class Drill(Protocol):
         """Run it."""
 
 
-DRILLS: dict[str, Drill] = {"admission": admission.drill, "supervision": supervision.drill}
+DRILLS: dict[str, Drill] = {
+    "admission": admission.drill,
+    "chaos": chaos.drill,
+    "supervision": supervision.drill,
+}
 BUILD = Path("build")
 
 

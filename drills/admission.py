@@ -78,7 +78,7 @@ def _fan_out(
         "concurrency": str(AGENTS),
         "ceiling_enforcement": enforcement,
     }
-    with fleet(chance, **settings) as host:
+    with fleet(chance, settings) as host:
         for _ in range(WORKERS):
             host.start_worker()
         await_(lambda: len(host.herd.workers()) == WORKERS, "workers report themselves", _BEGIN_S)

@@ -48,11 +48,11 @@ class Fleet:
         """The workers' TMPDIR."""
         return self.directory / "tmp"
 
-    def start_worker(self, **settings: str) -> WorkerProcess:
-        """One more worker."""
+    def start_worker(self, *, redis_url: str | None = None, **settings: str) -> WorkerProcess:
+        """One more worker; it may reach Redis by another way than directly."""
         worker = WorkerProcess(
             self.directory,
-            redis_url=self.redis.url,
+            redis_url=redis_url or self.redis.url,
             model_url=self.model.url,
             settings={**self.settings, **settings},
             environment={"TMPDIR": str(self.temp)},
@@ -66,11 +66,17 @@ class Fleet:
 
 
 @contextmanager
-def fleet(chance: random.Random, **settings: str) -> Iterator[Fleet]:
-    """Without workers yet; those that were started are stopped."""
+def fleet(
+    chance: random.Random, settings: Mapping[str, str], *, appendonly: bool = False
+) -> Iterator[Fleet]:
+    """Without workers yet; those that were started are stopped.
+
+    Args:
+        appendonly: Redis keeps its data over a restart.
+    """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="agentherd-")))
-        redis = stack.enter_context(RedisServer())
+        redis = stack.enter_context(RedisServer(appendonly=appendonly))
         model = stack.enter_context(ModelServer())
         herd = stack.enter_context(Herd(redis.url))
         made = Fleet(redis, model, herd, directory, settings, chance)

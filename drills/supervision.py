@@ -193,7 +193,7 @@ def _run_all(isolation: Isolation, plan: list[Way], seed: int, enough: threading
         "lease_s": "2",
     }
     try:
-        with fleet(random.Random(f"{seed} {isolation} moments"), **settings) as begun:
+        with fleet(random.Random(f"{seed} {isolation} moments"), settings) as begun:
             rounds = Rounds(begun)
             for way in plan:
                 if enough.is_set():
