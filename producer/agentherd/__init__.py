@@ -11,6 +11,7 @@ with Herd("redis://127.0.0.1:6379/0") as herd:
 from agentherd.client.asynchronous import AsyncHerd, AsyncJobHandle
 from agentherd.client.blocking import Herd, JobHandle
 from agentherd.client.requests import SubmitRules
+from agentherd.contract.cancelling import Cancellation, CancelOutcome
 from agentherd.contract.events import EventKind, JobEvent
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.files import InputFile
@@ -54,6 +55,8 @@ __all__ = [
     "AsyncHerd",
     "AsyncJobHandle",
     "BrokerUnavailable",
+    "CancelOutcome",
+    "Cancellation",
     "ClassNotServed",
     "EventKind",
     "Failure",

@@ -3,12 +3,13 @@
 import json
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from agentherd.client.connection import Prefix, TimeoutS, check_url
 from agentherd.contract.base import problems_of
 from agentherd.errors import InvalidSettings, Problem
+from agentherd.layout.records import DEFAULT_RETENTION_S
 
 PREFIX = "AGENTHERD_"
 
@@ -52,7 +53,7 @@ class CheckedSettings(BaseSettings):
 
 
 class HerdSettings(CheckedSettings):
-    """How a producer reaches the fleet."""
+    """What producers, the command line and workers are told alike."""
 
     redis_url: RedisUrl = SecretStr("redis://127.0.0.1:6379/0")
     """Redis with queues and records: `redis://`, `rediss://` or `unix://`."""
@@ -60,3 +61,5 @@ class HerdSettings(CheckedSettings):
     """Of every key and queue; the same for all producers and workers of a fleet."""
     timeout_s: TimeoutS = 5.0
     """Longest wait for Redis to answer one call."""
+    retention_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = DEFAULT_RETENTION_S
+    """How long records, events and artifacts of ended jobs are kept."""

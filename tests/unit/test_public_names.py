@@ -7,7 +7,8 @@ import agentherd
 
 PROMISED = {
     "AgentherdError", "Artifact", "ArtifactNotFound", "AsyncHerd", "AsyncJobHandle",
-    "BrokerUnavailable", "ClassNotServed", "EventKind", "Failure", "FailureKind", "ForkSession",
+    "BrokerUnavailable", "CancelOutcome", "Cancellation", "ClassNotServed", "EventKind",
+    "Failure", "FailureKind", "ForkSession",
     "GateReport", "Herd", "IdempotencyConflict", "InputFile", "InvalidJob", "InvalidSettings",
     "Job", "JobEvent", "JobFailed", "JobHandle", "JobNotFound", "JobPage", "JobResult",
     "JobState", "JobSummary", "NewSession", "RemoteServer", "Resources", "ResultTimeout",

@@ -216,17 +216,7 @@ class Intake:
         return await self._end(replace(record, fence=None), state, failure)
 
     async def _end(self, record: JobRecord, state: JobState, failure: Failure) -> Settled | Dropped:
-        result = JobResult(
-            job_id=record.job_id,
-            state=state,
-            failure=failure,
-            session_id=record.session_id,
-            turns=record.turns,
-            usage=record.usage,
-            attempts=record.attempt,
-            submitted_at_ms=record.submitted_at_us // 1000,
-            started_at_ms=record.started_at_ms,
-        )
+        result = records.ended_without_agent(record, state, failure)
         retention_ms = int(self.host.settings.retention_s * 1000)
         await self._ask(
             lambda: records.finish(self.host.keys, record, result, retention_ms=retention_ms)

@@ -107,8 +107,6 @@ class WorkerSettings(HerdSettings):
     # Redis.
     lease_s: Annotated[float, Field(ge=1, le=300)] = 15.0
     """A worker that could not renew its lease on a job for this long ends its agent."""
-    retention_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = 7 * 24 * 3600.0
-    """How long records, events and artifacts of ended jobs are kept."""
     session_ttl_s: Annotated[float, Field(ge=60, le=365 * 24 * 3600)] = 30 * 24 * 3600.0
     """How long an unused session can be resumed."""
     max_session_bytes: Annotated[int, Field(ge=MiB)] = 256 * MiB

@@ -16,6 +16,7 @@ _COMMANDS = {
     "result": ("result", "Wait for a job's end and print its answer."),
     "events": ("events", "Show what happened to a job."),
     "transcript": ("transcript", "Show a job's conversation."),
+    "cancel": ("cancel", "End jobs, waiting or running."),
     "artifacts": ("artifacts", "List, save or print the files a job kept."),
     "hosts": ("hosts", "Show the live workers and their gates."),
     "doctor": ("doctor", "Check Redis and this host."),

@@ -25,6 +25,7 @@ _STYLES: Mapping[str, str] = {
     EventKind.API_RETRY: "yellow",
     EventKind.RATE_LIMIT: "yellow",
     EventKind.SESSION_DEGRADED: "yellow",
+    EventKind.CANCELLING: "magenta",
     EventKind.REQUEUED: "yellow",
 }
 
@@ -99,6 +100,10 @@ def _api_retry(data: Data) -> str:
     )
 
 
+def _cancelling(data: Data) -> str:
+    return str(data.get("reason") or "asked for")
+
+
 def _requeued(data: Data) -> str:
     delay = f", again in {data['delay_s']} s" if data.get("delay_s") else ""
     return f"{data.get('reason', '')}{delay}"
@@ -122,6 +127,7 @@ _DESCRIBE: Mapping[str, Callable[[Data], str]] = {
     EventKind.SUBAGENT: _subagent,
     EventKind.API_RETRY: _api_retry,
     EventKind.SESSION_DEGRADED: _field("error"),
+    EventKind.CANCELLING: _cancelling,
     EventKind.REQUEUED: _requeued,
     EventKind.ENDED: _ended,
 }

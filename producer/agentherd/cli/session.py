@@ -42,12 +42,14 @@ class CommandSession:
     def herd(self) -> "Herd":
         """The client; closed when the command ends."""
         from agentherd.client.blocking import Herd
+        from agentherd.client.requests import SubmitRules
 
         settings = self.settings
         herd = Herd(
             settings.redis_url.get_secret_value(),
             timeout_s=settings.timeout_s,
             prefix=settings.prefix,
+            rules=SubmitRules(retention_s=settings.retention_s),
         )
         return click.get_current_context().find_root().with_resource(herd)
 

@@ -12,6 +12,7 @@ from agentherd.client import requests
 from agentherd.client.connection import AsyncConnection, check_options
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
+from agentherd.contract.cancelling import Cancellation
 from agentherd.contract.events import JobEvent
 from agentherd.contract.hosts import WorkerReport
 from agentherd.contract.job import Job, check_job_id
@@ -117,6 +118,12 @@ class AsyncJobHandle:
         while (result := await self.herd.connection.run(wait.step())) is None:
             pass
         return result
+
+    async def cancel(self, reason: str = "") -> Cancellation:
+        """End the job, whatever its state; see `JobHandle.cancel`."""
+        return await self.herd.connection.run(
+            requests.cancel(self.herd.keys, self.herd.rules, self.id, reason)
+        )
 
     async def events(self, after: str = FIRST, *, follow: bool = True) -> AsyncIterator[JobEvent]:
         """The job's events; see `JobHandle.events`."""

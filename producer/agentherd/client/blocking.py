@@ -8,6 +8,7 @@ from agentherd.client import requests
 from agentherd.client.connection import Connection, check_options
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
+from agentherd.contract.cancelling import Cancellation
 from agentherd.contract.events import JobEvent
 from agentherd.contract.hosts import WorkerReport
 from agentherd.contract.job import Job, check_job_id
@@ -164,6 +165,21 @@ class JobHandle:
         while (result := self.herd.connection.run(wait.step())) is None:
             pass
         return result
+
+    def cancel(self, reason: str = "") -> Cancellation:
+        """End the job, whatever its state; a second call does no harm.
+
+        One that waits has ended when this returns. One that runs is told to its worker, which
+        ends the agent with all that it started; `result()` waits for that. What it said and
+        kept until then stays readable, and its session can be resumed.
+
+        Args:
+            reason: for a person; in the job's events and its failure's message. 1,000 characters
+                are kept.
+        """
+        return self.herd.connection.run(
+            requests.cancel(self.herd.keys, self.herd.rules, self.id, reason)
+        )
 
     def events(self, after: str = FIRST, *, follow: bool = True) -> Iterator[JobEvent]:
         """The job's events from the one after `after` (an `event.id`) to its end.

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from redis.exceptions import RedisError, ResponseError
 
+from agentherd.contract.cancelling import Cancellation
 from agentherd.contract.hosts import WorkerReport
 from agentherd.contract.job import DEFAULT_MEMORY, Job, NewSession, check_job_id
 from agentherd.contract.listing import JobPage
@@ -26,10 +27,10 @@ from agentherd.errors import (
     SessionBusy,
     SubmitIncomplete,
 )
-from agentherd.layout import hosts, listing, records, submissions, transcripts
+from agentherd.layout import cancelling, hosts, listing, records, submissions, transcripts
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Script
-from agentherd.layout.records import JobRecord
+from agentherd.layout.records import DEFAULT_RETENTION_S, JobRecord
 from agentherd.layout.submissions import Accepted, Busy, Outcome, SessionBegun, Submission
 from agentherd.layout.transcripts import Entry, SessionKeys
 
@@ -45,6 +46,9 @@ class SubmitRules:
     """How long an idempotency key is remembered."""
     preview_chars: int = 80
     """How much of a prompt listings and Flower may show; 0: nothing."""
+    retention_s: float = DEFAULT_RETENTION_S
+    """How long the record of a job is kept that is cancelled before a worker took it. For all
+    other ends the worker's `AGENTHERD_RETENTION_S` decides; let them be the same."""
 
 
 def new_submission(job: Job, job_id: str | None) -> Submission:
@@ -226,6 +230,16 @@ def state_of(keys: Keys, job_id: str) -> Operation[JobState]:
     if state is None:
         raise JobNotFound(job_id)
     return JobState(state.decode() if isinstance(state, bytes) else state)
+
+
+def cancel(keys: Keys, rules: SubmitRules, job_id: str, reason: str) -> Operation[Cancellation]:
+    """Cancel the job; raises `JobNotFound`."""
+    cancelled = yield from cancelling.cancel(
+        keys, job_id, reason, retention_ms=int(rules.retention_s * 1000)
+    )
+    if cancelled is None:
+        raise JobNotFound(job_id)
+    return cancelled
 
 
 def artifact(keys: Keys, job_id: str, name: str) -> Operation[bytes]:

@@ -35,6 +35,8 @@ class EventKind(StrEnum):
     """The account's rate limit changed. [status, resets_at_s, type]"""
     SESSION_DEGRADED = "session_degraded"
     """Part of the transcript could not be stored. [error]"""
+    CANCELLING = "cancelling"
+    """Someone asked to cancel the running job; its agent is about to be ended. [reason]"""
     REQUEUED = "requeued"
     """The attempt ended without an end of the job. [reason, delay_s]"""
     ENDED = "ended"

@@ -6,7 +6,7 @@ from enum import IntEnum
 from typing import Any
 
 from agentherd.contract.events import EventKind
-from agentherd.contract.results import JobResult, Resources, Usage
+from agentherd.contract.results import Failure, JobResult, Resources, Usage
 from agentherd.contract.states import JobState
 from agentherd.layout.keys import Keys, queue_list
 from agentherd.layout.operations import Command, Operation, Script
@@ -16,6 +16,8 @@ MAX_EVENTS = 10_000
 """Events kept per job; the oldest go first."""
 MAX_PEAKS = 2_000
 """Ended jobs of a queue whose peaks are kept; see `agentherd capacity --from-history`."""
+DEFAULT_RETENTION_S = 7 * 24 * 3600.0
+"""How long records, events and artifacts of ended jobs are kept where nothing else is set."""
 DUE_LIMIT = 100
 """Scheduled jobs released per look."""
 _FIELDS = (
@@ -234,7 +236,8 @@ def finish(
     Returns its time of end (Unix ms), or None where the lease is gone. See finish.lua.
 
     Args:
-        lease_over: for who does not hold the job: end it only if its lease is over by now.
+        lease_over: for who does not hold the job: end it only if its lease is over by now, and
+            put its message into its queue, so that Celery learns of its end.
     """
     job_id = record.job_id
     to_index = keys.state_index(result.state)
@@ -292,6 +295,22 @@ class Requeued(IntEnum):
     GIVEN_BACK = 1
     CANCELLING = 2
     """Nothing was written: someone asked to cancel the job, so the caller is to end it."""
+
+
+def ended_without_agent(record: JobRecord, state: JobState, failure: Failure) -> JobResult:
+    """The result of a job that no attempt ends, with what attempts before took."""
+    return JobResult(
+        job_id=record.job_id,
+        state=state,
+        failure=failure,
+        session_id=record.session_id,
+        turns=record.turns,
+        usage=record.usage,
+        resources=record.resources,
+        attempts=record.attempt,
+        submitted_at_ms=record.submitted_at_us // 1000,
+        started_at_ms=record.started_at_ms,
+    )
 
 
 def requeue(

@@ -23,7 +23,7 @@
 -- ARGV[7] retention_ms: how long the record is kept (ms)
 -- ARGV[8] peak: what it took, as JSON; empty for a job that never ran
 -- ARGV[9] max_peaks: how many peaks are kept (count)
--- ARGV[10] lease_over: 1 to end it for a lost worker, and only where the lease is over by now
+-- ARGV[10] lease_over: 1 where no worker has its message: to end it only if no lease holds it
 -- Reply: {"finished", result} | {"stale", state or ""}
 local TRIMMED = 100 -- entries of an index that one call removes at most
 local held = redis.call('HMGET', KEYS[1], 'state', 'fence', 'submitted_at_us', 'attempt',
@@ -35,7 +35,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_ms = string.format('%.0f', now)
 if ARGV[10] == '1' then
-  if tonumber(held[5]) > now then
+  if tonumber(held[5] or '0') > now then
     return {'stale', held[1]} -- it was renewed meanwhile
   end
   if held[6] then
