@@ -1,15 +1,12 @@
-"""How much disk a job's directory takes, without looking at it all the time.
-
-The agent works there meanwhile, and may not want to be counted: no link is followed, folders that
-it closed are opened, and paths may be longer than the system takes in one piece.
-"""
+"""How much disk a job's directory takes, without looking at it all the time."""
 
 import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+
+from agentherd_workers import folders
 
 _EVERY_S = 2.0
 _SHARE = 0.05
@@ -21,11 +18,6 @@ _DROP_SHARE = 8
 """A disk that lost an eighth of the ceiling since the last look is a reason to look now."""
 _LEAST_BYTES = 4096
 """What an empty file counts: disks run out of inodes too."""
-_PIECE = 15
-"""So many parts of a path are opened at once: each has up to 255 bytes, and a path 4095."""
-_CLOSED_PARTS = 100
-"""Closed folders are looked into down to here: each costs descriptors, which all jobs share."""
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class DiskMeter:
@@ -75,10 +67,10 @@ class DiskMeter:
 def sizes(directory: Path) -> Iterator[int]:
     """Bytes of disk of each thing below `directory`; a file with several names counts once."""
     seen: set[tuple[int, int]] = set()
-    pending: list[tuple[str, ...]] = [()]
+    pending: list[folders.Parts] = [()]
     while pending:
         parts = pending.pop()
-        for name, status in _entries(directory, parts):
+        for name, status in folders.entries_at(directory, parts):
             if stat.S_ISDIR(status.st_mode):
                 pending.append((*parts, name))
             elif status.st_nlink > 1:
@@ -87,67 +79,6 @@ def sizes(directory: Path) -> Iterator[int]:
                     continue
                 seen.add(identity)
             yield max(_LEAST_BYTES, status.st_blocks * 512)
-
-
-def _entries(directory: Path, parts: tuple[str, ...]) -> list[tuple[str, os.stat_result]]:
-    """What is in one folder; nothing where it is gone meanwhile."""
-    found = []
-    with suppress(OSError), ExitStack() as opened:
-        fd = _open(directory, parts, opened)
-        for entry in opened.enter_context(os.scandir(fd)):
-            with suppress(OSError):
-                found.append((entry.name, entry.stat(follow_symlinks=False)))
-    return found
-
-
-def _open(directory: Path, parts: tuple[str, ...], opened: ExitStack) -> int:
-    """A descriptor of the folder at `parts`, until `opened` is closed."""
-    try:
-        fd = os.open(directory, _FOLDER)
-        for at in range(0, len(parts), _PIECE):
-            with _closing(fd):
-                fd = os.open("/".join(parts[at : at + _PIECE]), _FOLDER, dir_fd=fd)
-        opened.enter_context(_closing(fd))
-        # Not every folder that can be opened can be looked into.
-        os.stat(".", dir_fd=fd)
-    except PermissionError:
-        return _open_closed(directory, parts, opened)
-    return fd
-
-
-def _open_closed(directory: Path, parts: tuple[str, ...], opened: ExitStack) -> int:
-    """The same through folders whose mode keeps their owner out; they get it back at the end."""
-    if len(parts) > _CLOSED_PARTS:
-        raise PermissionError
-    handle = os.open(directory, os.O_PATH | _FOLDER)
-    for part in (*parts, ""):
-        opened.enter_context(_closing(handle))
-        opened.enter_context(_permitted(handle))
-        if part:
-            handle = os.open(part, os.O_PATH | _FOLDER, dir_fd=handle)
-    fd = os.open(".", _FOLDER, dir_fd=handle)
-    opened.enter_context(_closing(fd))
-    return fd
-
-
-@contextmanager
-def _closing(fd: int) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        os.close(fd)
-
-
-@contextmanager
-def _permitted(handle: int) -> Iterator[None]:
-    """The folder can be read and passed for as long as this lasts."""
-    path = f"/proc/self/fd/{handle}"  # a handle can't be changed by itself
-    mode = stat.S_IMODE(os.fstat(handle).st_mode)
-    os.chmod(path, mode | stat.S_IRWXU)  # noqa: PTH101 - by descriptor
-    try:
-        yield
-    finally:
-        os.chmod(path, mode)  # noqa: PTH101
 
 
 def _free_bytes(directory: Path) -> int:
