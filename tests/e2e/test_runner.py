@@ -116,7 +116,8 @@ def test_environment_holds_what_is_allowed(fleet: Fleet, run: Run) -> None:
     }
     assert names - switches - {"_", "SHLVL", "OLDPWD", "PWD"} <= {
         "PATH", "HOME", "LANG", "SHELL", "USER", "TMPDIR", "APP_MODE", "LEVEL", "SITE",
-        "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL", "AGENTHERD_SPAWNED_MS",
+        "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL",
+        "AGENTHERD_SPAWNED_MS", "AGENTHERD_JOB_ID", "AGENTHERD_ATTEMPT",
         # Of the CLI's own for its shell:
         "AI_AGENT", "COREPACK_ENABLE_AUTO_PIN", "GIT_EDITOR", "NoDefaultCurrentDirectoryInExePath",
     }  # fmt: skip
