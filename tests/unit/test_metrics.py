@@ -7,7 +7,8 @@ from opentelemetry import metrics as api
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader, NumberDataPoint
 
-from agentherd import GateReport, WorkerReport
+from agentherd import FailureKind, GateReport, WorkerReport
+from agentherd.contract.hosts import BreakerReport
 from agentherd_workers import metrics
 from agentherd_workers.sizes import GiB
 
@@ -61,6 +62,7 @@ def test_each_collection_reads_the_report(reader: InMemoryMetricReader) -> None:
     metrics.observe(lambda: now[0])
     assert collected(reader) == {
         "agentherd.gate.open": [(1, {"reason": "none"}, "1")],
+        "agentherd.breaker.open": [(0, {"kind": "none"}, "1")],
         "agentherd.gate.headroom": [(2 * GiB, {}, "By")],
         "agentherd.gate.booked": [(6 * GiB, {}, "By")],
         "agentherd.sessions": [(3, {}, "{session}")],
@@ -68,6 +70,14 @@ def test_each_collection_reads_the_report(reader: InMemoryMetricReader) -> None:
     }
     now[0] = report(open=False, reason="memory")
     assert collected(reader)["agentherd.gate.open"] == [(0, {"reason": "memory"}, "1")]
+
+
+def test_an_open_breaker_is_told_with_its_kind(reader: InMemoryMetricReader) -> None:
+    breaker = BreakerReport(
+        kind=FailureKind.BILLING, message="m", worker="vm:1", opened_at_ms=1, next_probe_ms=2
+    )
+    metrics.observe(lambda: report(open=False).model_copy(update={"breaker": breaker}))
+    assert collected(reader)["agentherd.breaker.open"] == [(1, {"kind": "billing"}, "1")]
 
 
 def test_without_an_sdk_nothing_is_asked() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,6 +18,7 @@ from agentherd_workers.agent.options import AttemptPlan, build_options
 from agentherd_workers.agent.outcome import Stop, Verdict, verdict
 from agentherd_workers.agent.run import AgentRun, Notes, stderr_tail
 from agentherd_workers.agent.session_store import RedisSessionStore
+from agentherd_workers.breaker import concerns_all
 from agentherd_workers.ceilings.meter import Ceiling, Exceeded, Excess
 from agentherd_workers.confinement import Confinement
 from agentherd_workers.held_job import HeldJob
@@ -66,6 +68,7 @@ class Attempt:
         self._agent: AgentRun | None = None
         self._confinement: Confinement | None = None
         self._resources = Resources()
+        self._closing: asyncio.Task[None] | None = None
         self._held = HeldJob(
             host,
             claim,
@@ -203,6 +206,7 @@ class Attempt:
             wants_output=self.job.output_schema is not None,
             released_at_ms=self._released_at_ms,
             on_events=self._reporter.add,
+            on_answer=self._on_answer,
             redact=redact,
             stderr=stderr,
         )
@@ -259,7 +263,7 @@ class Attempt:
     ) -> JobResult | GivenBack:
         """Write how the attempt ended: given back for another one, or the job's result."""
         result = self._result(notes, ended, kept)
-        again = self._again(ended)
+        again = self._again(ended) or await self._after_refusal(ended)
         if again is not None:
             return await self._held.give_back(result, again) or GivenBack(again.reason)
         return await self._held.finish(result)
@@ -267,9 +271,28 @@ class Attempt:
     def _again(self, ended: Verdict) -> Again | None:
         return another_attempt(self.job, self.record, self._stop, ended)
 
+    async def _after_refusal(self, ended: Verdict) -> Again | None:
+        """Where the API refuses all jobs of the fleet, this one waits until it no longer does."""
+        if ended.failure is None or not concerns_all(ended):
+            return None
+        if not await self._held.trip_breaker(ended.failure):
+            return None
+        return Again(reason=f"{ended.failure.kind}: {ended.failure.message}", refund=True)
+
+    def _on_answer(self) -> None:
+        """The model answers: where no worker took jobs for want of that, they do again."""
+        if self.host.breaker.report is not None:
+            self._closing = asyncio.create_task(self._close_breaker())
+
+    async def _close_breaker(self) -> None:
+        with suppress(LeaseLost):
+            await self._held.close_breaker()
+
     def _result(self, notes: Notes, ended: Verdict, kept: list[Artifact]) -> JobResult:
         seen = notes.observed.result
         spent = seen.usage if seen else Usage()
+        # No turn: it may be asked for days until the API accepts the fleet's key.
+        refused = concerns_all(ended) and not notes.answered
         return JobResult(
             job_id=self.record.job_id,
             state=ended.state,
@@ -280,7 +303,7 @@ class Attempt:
             session_degraded=notes.degraded,
             model=notes.model,
             stop_reason=seen.stop_reason if seen else None,
-            turns=self.record.turns + (seen.turns if seen else 0),
+            turns=self.record.turns + (seen.turns if seen and not refused else 0),
             usage=self.record.usage + spent,
             resources=self.record.resources.followed_by(self._resources),
             attempts=self.record.attempt,

@@ -10,11 +10,12 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from agentherd.contract.hosts import WorkerReport
-from agentherd.layout import hosts, queues, records
+from agentherd.layout import breaker, hosts, queues, records
 from agentherd.layout.operations import run_async
 from agentherd_workers import processes
-from agentherd_workers.admission.gate import Gate
+from agentherd_workers.admission.gate import Gate, GateReason
 from agentherd_workers.attempt import STOP_FOR, Attempt
+from agentherd_workers.breaker import LOOK_EVERY_S as BREAKER_EVERY_S
 from agentherd_workers.ceilings.meter import Excess
 from agentherd_workers.guard import Guard
 from agentherd_workers.host import Host
@@ -64,6 +65,7 @@ class Duties:
             self._release_scheduled,
             self._measure_jobs,
             self._look_at_queues,
+            self._look_at_breaker,
             self._announce,
             _collect_orphans,
         )
@@ -102,6 +104,23 @@ class Duties:
                 waiting = await run_async(queues.with_messages(larger), self._host.redis)
                 self._gate.note_waiting(waiting)
             await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _look_at_breaker(self) -> None:
+        """Learn how the breaker stands; while it is open, perhaps get leave to try one job."""
+        probe_ms = int(self._host.settings.breaker_probe_s * 1000)
+        while True:
+            with suppress(RedisError, OSError):
+                wants = self._gate.state.reason is GateReason.BREAKER  # and nothing else
+                report, granted = await run_async(
+                    breaker.look(
+                        self._host.keys, self._host.worker, wants=wants, probe_ms=probe_ms
+                    ),
+                    self._host.redis,
+                )
+                self._host.breaker.note(report)
+                if granted:
+                    self._host.breaker.allow_probe()
+            await asyncio.sleep(BREAKER_EVERY_S)
 
     async def _announce(self) -> None:
         """Tell the fleet that this worker lives, and how its gate stands."""

@@ -10,7 +10,8 @@ from redis.exceptions import RedisError
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.results import Failure, JobResult
 from agentherd.contract.states import JobState
-from agentherd.layout import records, transcripts
+from agentherd.layout import breaker, records, transcripts
+from agentherd.layout.breaker import JobsOwnFault, StaleRefusal
 from agentherd.layout.operations import Operation, run_async
 from agentherd.layout.records import Claim, Renewal, Requeued
 from agentherd_workers.agent.messages import Event
@@ -46,6 +47,7 @@ class HeldJob:
         on_cancel: Callable[[], None],
     ) -> None:
         self.record = claim.record
+        self._claimed_at_ms = claim.record.released_at_ms + claim.waited_ms
         self._fence = claim.fence
         self._host = host
         self._lease = Lease(
@@ -91,6 +93,32 @@ class HeldJob:
         )
         if not kept:
             raise LeaseLost
+    async def trip_breaker(self, failure: Failure) -> bool:
+        """Close the fleet's gates: every job would fail so. False: it is this job's own fault."""
+        host = self._host
+        tripped = await self._insist(
+            lambda: breaker.trip(
+                host.keys,
+                self.record,
+                failure,
+                worker=host.worker,
+                probe_ms=int(host.settings.breaker_probe_s * 1000),
+            )
+        )
+        if isinstance(tripped, StaleRefusal):
+            raise LeaseLost
+        if isinstance(tripped, JobsOwnFault):
+            return False
+        host.breaker.note(tripped)
+        return True
+
+    async def close_breaker(self) -> None:
+        """Open the fleet's gates: the model answered this job."""
+        report = await self._insist(
+            lambda: breaker.close(self._host.keys, claimed_at_ms=self._claimed_at_ms)
+        )
+        self._host.breaker.note(report)
+
 
     async def finish(self, result: JobResult) -> JobResult:
         """End the job; its result with the time of its end."""

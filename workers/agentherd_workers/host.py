@@ -7,6 +7,7 @@ from pathlib import Path
 from redis.asyncio import Redis
 
 from agentherd.layout.keys import Keys
+from agentherd_workers.breaker import Breaker
 from agentherd_workers.confinement import Means
 from agentherd_workers.settings import WorkerSettings
 
@@ -22,4 +23,5 @@ class Host:
     means: Means
     ceilings: Mapping[str, int]
     """RAM of one session, in bytes by queue."""
+    breaker: Breaker
     worker: str

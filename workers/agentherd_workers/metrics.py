@@ -4,6 +4,7 @@
 |---|---|---|
 | agentherd.gate.open | 1: it takes jobs, 0: it does not | reason |
 | agentherd.gate.headroom | By, RAM for further sessions | |
+| agentherd.breaker.open | 1: the model API refuses the fleet, and no jobs are taken | kind |
 | agentherd.gate.booked | By, ceilings of all sessions of the host | |
 | agentherd.sessions | running in this worker | |
 | agentherd.slots | jobs at once in this worker | |
@@ -33,7 +34,14 @@ def observe(report: Callable[[], WorkerReport]) -> None:
         gate = report().gate
         yield Observation(int(gate.open), {"reason": gate.reason or "none"})
 
+    def breaker_open(_options: CallbackOptions) -> Iterable[Observation]:
+        breaker = report().breaker
+        yield Observation(int(breaker is not None), {"kind": breaker.kind if breaker else "none"})
+
     meter.create_observable_gauge("agentherd.gate.open", [gate_open], "1", "Whether it takes jobs")
+    meter.create_observable_gauge(
+        "agentherd.breaker.open", [breaker_open], "1", "Whether the model API refuses the fleet"
+    )
     gauge(
         "agentherd.gate.headroom", "By", "RAM for further sessions",
         lambda worker: worker.gate.headroom_bytes,

@@ -132,6 +132,7 @@ class Supervisor:
                 launcher=write_launcher(self._directory.path),
                 means=means,
                 ceilings=self._gate.ceilings,
+                breaker=self._gate.breaker,
                 worker=self.worker,
             )
         )
@@ -270,6 +271,7 @@ class Supervisor:
             isolation=means.isolation,
             ceiling_enforcement=means.ceiling_enforcement,
             gate=self.gate.report(),
+            breaker=self.gate.breaker.report,
         )
 
     async def _close(self) -> None:

@@ -1,6 +1,7 @@
 """What a worker tells of itself and its host."""
 
 from agentherd.contract.base import Report
+from agentherd.contract.failures import FailureKind
 
 
 class GateReport(Report):
@@ -8,7 +9,7 @@ class GateReport(Report):
 
     open: bool
     reason: str | None = None
-    """Why it is closed: `slots`, `booked`, `memory`, `pressure`, `disk`, `stopping`."""
+    """Why it is closed: `slots`, `booked`, `memory`, `pressure`, `disk`, `breaker`, `stopping`."""
     detail: str = ""
     """The numbers, for a person."""
     since_s: float = 0.0
@@ -21,6 +22,21 @@ class GateReport(Report):
     """Ceilings of all sessions of the host, those of other workers included."""
     sessions_booked: int = 0
     workers_on_host: int = 1
+
+
+class BreakerReport(Report):
+    """Why no worker takes jobs: the model API refuses what all of them use, key or account."""
+
+    kind: FailureKind
+    """`authentication` or `billing`."""
+    message: str
+    """The API's words to the job that was refused last."""
+    worker: str
+    """Where that ran."""
+    opened_at_ms: int
+    """Since when, on Redis's clock."""
+    next_probe_ms: int
+    """When one job may be tried again, likewise."""
 
 
 class WorkerReport(Report):
@@ -41,3 +57,5 @@ class WorkerReport(Report):
     isolation: str
     ceiling_enforcement: str
     gate: GateReport
+    breaker: BreakerReport | None = None
+    """Why the fleet takes no jobs, as far as this worker knows; None: it does."""

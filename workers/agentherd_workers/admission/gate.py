@@ -20,6 +20,7 @@ from pathlib import Path
 from agentherd.contract.hosts import GateReport
 from agentherd_workers.admission.ledger import Booked, Ledger
 from agentherd_workers.admission.memory import HostMemory
+from agentherd_workers.breaker import Breaker
 from agentherd_workers.sizes import size_text
 
 _POLL = "poll"
@@ -43,6 +44,8 @@ class GateReason(StrEnum):
     """The kernel reports that tasks wait for memory."""
     DISK = "disk"
     """The workspaces' disk has no room for one more."""
+    BREAKER = "breaker"
+    """The model API refuses every job of the fleet."""
     STOPPING = "stopping"
     """The worker is shutting down."""
 
@@ -107,9 +110,11 @@ class Gate:
         memory: HostMemory,
         workspace_root: Path,
         *,
+        breaker: Breaker | None = None,
         free_disk: Callable[[Path], int] = free_disk_bytes,
     ) -> None:
         self.limits = limits
+        self.breaker = breaker or Breaker()
         self.ceilings = dict(ceilings)
         """Bytes by queue: the queues that this worker consumes."""
         self._ledger = ledger
@@ -165,6 +170,7 @@ class Gate:
             if queue in self.ceilings and _POLL in self._ledger.names():
                 self._ledger.rename(_POLL, _ARRIVED, self.ceilings[queue])
                 self._arrived_queue = self._last_queue = queue
+                self.breaker.job_taken()
                 if queue in self._waiting:
                     self._waiting[queue] = time.monotonic()
 
@@ -193,6 +199,7 @@ class Gate:
                     self._note(refusal)
                     return
             self._line.popleft()
+            self.breaker.job_taken()
             start(name)
 
     def release(self, name: str) -> None:
@@ -312,7 +319,7 @@ class Gate:
                 f"{others.count} sessions have booked {size_text(others.ceilings_bytes)} of"
                 f" {size_text(limits.budget_bytes)}; one more needs {size_text(ceiling_bytes)}",
             )
-        return self._refusal_in_fact(ceiling_bytes, others)
+        return self._refusal_in_fact(ceiling_bytes, others) or self._refusal_of_breaker()
 
     def _refusal_in_fact(self, ceiling_bytes: int, others: Booked) -> Refusal | None:
         available_bytes = self._memory.available_bytes()
@@ -338,6 +345,11 @@ class Gate:
                 f" a session may need {size_text(self.limits.min_free_disk_bytes)}",
             )
         return None
+
+    def _refusal_of_breaker(self) -> Refusal | None:
+        """Asked last: where this speaks, a job that may be tried would have room."""
+        detail = self.breaker.refusal()
+        return Refusal(GateReason.BREAKER, detail) if detail else None
 
     def _note(self, refusal: Refusal | None) -> None:
         self._checked_s = time.monotonic()

@@ -8,6 +8,7 @@ from agentherd_workers.admission.capacity import Capacity, NoCapacity
 from agentherd_workers.admission.gate import Gate, Limits
 from agentherd_workers.admission.ledger import Ledger
 from agentherd_workers.admission.memory import HostMemory
+from agentherd_workers.breaker import Breaker
 from agentherd_workers.settings import WorkerSettings
 
 
@@ -70,4 +71,5 @@ def make_gate(
         Ledger(settings.workspace_root / "ledger"),
         memory,
         settings.workspace_root,
+        breaker=Breaker(settings.breaker_probe_s),
     )

@@ -24,6 +24,8 @@ class Stop(StrEnum):
     OUT_OF_MEMORY = "out_of_memory"
     DISK_FULL = "disk_full"
     TOO_MANY_PROCESSES = "too_many_processes"
+    KEY_REFUSED = "key_refused"
+    """The model API refuses the key, and the CLI would try it for minutes."""
 
 
 AT_ONCE = frozenset({Stop.LEASE_LOST, Stop.OUT_OF_MEMORY, Stop.DISK_FULL, Stop.TOO_MANY_PROCESSES})
@@ -85,6 +87,8 @@ class Observed:
     """Class of the last API error that the CLI named (`AssistantMessage.error`)."""
     resets_at_s: int | None = None
     """Unix time at which a rejected rate limit ends."""
+    retry_delay_s: float | None = None
+    """How long the CLI last waited before it asked again: `retry-after` where the API sent one."""
     wants_output: bool = False
     """The job has an output schema."""
     now_s: float = field(default=0.0)
@@ -110,6 +114,11 @@ _OUR_STOPS = {
     ),
     Stop.LEASE_LOST: (JobState.FAILED, FailureKind.LOST, "another worker owns the job"),
     Stop.DRAINED: (JobState.FAILED, FailureKind.LOST, "the worker is shutting down"),
+    Stop.KEY_REFUSED: (
+        JobState.FAILED,
+        FailureKind.AUTHENTICATION,
+        "the model API refuses the key",
+    ),
     Stop.OUT_OF_MEMORY: (
         JobState.FAILED,
         FailureKind.OUT_OF_MEMORY,
@@ -214,10 +223,15 @@ def _by_api_error(seen: Observed, status: int | None, detail: str) -> Failure:
         kind = FailureKind.MODEL_UNAVAILABLE if status >= 500 else FailureKind.BAD_REQUEST
     if kind is None:
         kind = _KINDS_BY_NAME.get(seen.api_error or "", FailureKind.MODEL_UNAVAILABLE)
-    wait_s = None
+    return _failure(kind, detail, _wait_s(kind, seen))
+
+
+def _wait_s(kind: FailureKind, seen: Observed) -> float | None:
+    if kind not in (FailureKind.RATE_LIMITED, FailureKind.MODEL_UNAVAILABLE):
+        return None
     if kind is FailureKind.RATE_LIMITED and seen.resets_at_s is not None:
-        wait_s = max(0.0, seen.resets_at_s - seen.now_s)
-    return _failure(kind, detail, wait_s)
+        return max(0.0, seen.resets_at_s - seen.now_s)
+    return seen.retry_delay_s
 
 
 def _by_ending(seen: Observed) -> Failure:

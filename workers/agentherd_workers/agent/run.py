@@ -42,6 +42,11 @@ _STDERR_LINES = 20
 
 
 @dataclass
+_HINTED = (429, 503, 529)
+"""What the API may answer with a `retry-after`, which the CLI's next wait then holds."""
+_REFUSED = (401, 403)
+_REFUSALS = 2
+"""So many in a row end the run: the CLI would go on for minutes, and a key doesn't get better."""
 class Notes:
     """What a run leaves besides its verdict."""
 
@@ -51,6 +56,8 @@ class Notes:
     denials: tuple[str, ...] = ()
 
 
+    answered: bool = False
+    """The model said something that is no API error."""
 class AgentRun:
     """Runs the CLI once. `run` is awaited to its end; `stop` may be called meanwhile.
 
@@ -71,6 +78,7 @@ class AgentRun:
         redact: Redaction,
         stderr: deque[str],
     ) -> None:
+        on_answer: Callable[[], None],
         self._options = options
         self._confinement = confinement
         self._prompt = prompt
@@ -81,6 +89,7 @@ class AgentRun:
         self._redact = redact
         self._stderr = stderr
         self._client: ClaudeSDKClient | None = None
+        self._on_answer = on_answer
         self._asked = False
         self._cli_pid: int | None = None
         self._stop: Stop | None = None
@@ -157,7 +166,7 @@ class AgentRun:
                 )
             case AssistantMessage(model=model, error=error):
                 if model and not model.startswith("<"):
-                    self._notes.model = model
+                    self._note_answer(model, good=error is None)
                 self._seen["api_error"] = error
             case RateLimitEvent(rate_limit_info=info) if info.status == "rejected":
                 self._seen["resets_at_s"] = info.resets_at
@@ -172,10 +181,63 @@ class AgentRun:
 
     async def _watch(self, timeout_s: float) -> None:
         """The run's deadlines: wall clock and silence."""
+            case SystemMessage(subtype="api_retry", data=data):
+                self._note_retry(data)
         wall_s = time.monotonic() + timeout_s
         while not self._over.is_set():
             idle_s = self._last_message_s + self._idle_timeout_s
             wait_s = min(wall_s, idle_s) - time.monotonic()
+    def _note_answer(self, model: str, *, good: bool) -> None:
+        self._notes.model = model
+        if good:
+            self._seen["retry_delay_s"] = None
+            if not self._notes.answered:
+                self._notes.answered = True
+                self._on_answer()
+
+    def _note_retry(self, data: dict[str, Any]) -> None:
+        """The CLI asks the API once more."""
+        status, attempt = data.get("error_status"), data.get("attempt") or 0
+        if status in _HINTED:
+            self._seen["retry_delay_s"] = (data.get("retry_delay_ms") or 0) / 1000
+        elif status in _REFUSED and attempt >= _REFUSALS:
+            self.stop(Stop.KEY_REFUSED, f"HTTP {status}")
+
+    async def _watch(self, timeout_s: float) -> None:
+        """The run's deadlines: wall clock and silence."""
+            case SystemMessage(subtype="api_retry", data=data):
+                self._note_retry(data)
+        wall_s = time.monotonic() + timeout_s
+        while not self._over.is_set():
+            idle_s = self._last_message_s + self._idle_timeout_s
+            wait_s = min(wall_s, idle_s) - time.monotonic()
+    def _note_answer(self, model: str, *, good: bool) -> None:
+        self._notes.model = model
+        if good:
+            self._seen["retry_delay_s"] = None
+            if not self._notes.answered:
+                self._notes.answered = True
+                self._on_answer()
+
+    def _note_retry(self, data: dict[str, Any]) -> None:
+        """The CLI asks the API once more."""
+        status, attempt = data.get("error_status"), data.get("attempt") or 0
+        if status in _HINTED:
+            self._seen["retry_delay_s"] = (data.get("retry_delay_ms") or 0) / 1000
+        elif status in _REFUSED and attempt >= _REFUSALS:
+            self.stop(Stop.KEY_REFUSED, f"HTTP {status}")
+
+    def _note_tools(self, message: Message) -> None:
+        content = message.content if isinstance(message, AssistantMessage | UserMessage) else ()
+        for block in content:
+            match block:
+                case ToolUseBlock(id=tool_use_id):
+                    self._open_tools.add(tool_use_id)
+                case ToolResultBlock(tool_use_id=tool_use_id):
+                    self._open_tools.discard(tool_use_id)
+                case _:
+                    pass
+
             if wait_s <= 0:
                 self.stop(Stop.WALL if wall_s <= idle_s else Stop.IDLE)
                 return

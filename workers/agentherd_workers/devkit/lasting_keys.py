@@ -13,6 +13,8 @@ NO_EXPIRY = -1
 ALWAYS = {
     r"{prefix}:fence": "counts fencing tokens: none may ever come twice",
     r"{prefix}:queues": "names of Celery queues: a few",
+    r"{prefix}:breaker": "whether the model API refuses the fleet",
+    r"{prefix}:poison": "messages that were no jobs: the last 100",
     r"_kombu\.binding.*": "Celery's routing tables: a line a queue",
 }
 WHILE_MESSAGES_WAIT = {
