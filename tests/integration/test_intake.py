@@ -15,6 +15,8 @@ from agentherd.layout import transcripts
 from agentherd.layout.keys import QUEUE
 from agentherd.layout.transcripts import Appended, SessionKeys
 from agentherd_workers.attempt import Attempt
+from agentherd_workers.breaker import Breaker
+from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.confinement import Means
 from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.host import Host
@@ -46,6 +48,8 @@ async def intake(redis_server: RedisServer, herd: Herd, tmp_path: Path) -> Async
                     readable=(),
                 ),
                 ceilings={},
+                breaker=Breaker(),
+                checkpoints=CheckpointStore(redis, herd.keys, None, ttl_ms=60_000),
                 worker="w1@host",
             )
         )

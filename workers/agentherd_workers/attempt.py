@@ -8,6 +8,9 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from redis.exceptions import RedisError
+
+from agentherd.contract.events import EventKind
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.job import ForkSession, Job, ResumeSession
 from agentherd.contract.results import Artifact, Failure, JobResult, Resources, Usage
@@ -20,6 +23,8 @@ from agentherd_workers.agent.run import AgentRun, Notes, stderr_tail
 from agentherd_workers.agent.session_store import RedisSessionStore
 from agentherd_workers.breaker import concerns_all
 from agentherd_workers.ceilings.meter import Ceiling, Exceeded, Excess
+from agentherd_workers.checkpoints.keeper import Keeper
+from agentherd_workers.checkpoints.restoring import Restored, continue_prompt, restore
 from agentherd_workers.confinement import Confinement
 from agentherd_workers.held_job import HeldJob
 from agentherd_workers.host import Host
@@ -39,12 +44,12 @@ STOP_FOR = {
     Exceeded.PROCESSES: Stop.TOO_MANY_PROCESSES,
     Exceeded.DISK: Stop.DISK_FULL,
 }
+LAST_CHECKPOINT_S = 30.0
+"""How long the workspace may take to be stored once its agent has ended,"""
+DRAIN_CHECKPOINT_S = 2.0
+"""and where the worker is shutting down."""
 _LEAST_BUDGET_USD = 1e-6
-CONTINUE_PROMPT = (
-    "Your previous run at this task was interrupted. The conversation so far is above; files of"
-    " the working directory may be missing. Check what is there, do not repeat finished steps,"
-    " and complete the task. The task was:\n\n"
-)
+_LEAST_TIME_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,16 +125,55 @@ class Attempt:
 
     async def _outcome(self) -> tuple[Notes, Verdict, list[Artifact]]:
         """What the agent did, what it means, and what was kept of it."""
+        goes_on = self.claim.again and await self._held.has_transcript()
         workspace = await self._make_workspace()
         try:
-            notes = await self._run_agent(workspace)
+            back = await self._bring_files(workspace) if goes_on else None
+            if back is None or back.files is None:
+                await asyncio.to_thread(workspace.put, self.job.files)
+            keeper = self._keeper(workspace)
+            await keeper.start(fresh=back is None or back.files is None)
+            try:
+                notes = await self._run_agent(workspace, back)
+            finally:
+                await keeper.stop()
             ended = verdict(notes.observed)
             kept: list[Artifact] = []
             if self._stop is not Stop.LEASE_LOST:
                 ended, kept = await self._keep_artifacts(workspace, ended)
+            if self._goes_on_after(ended):
+                drained = self._stop is Stop.DRAINED
+                await keeper.store_last(DRAIN_CHECKPOINT_S if drained else LAST_CHECKPOINT_S)
             return notes, ended, kept
         finally:
             await asyncio.to_thread(workspace.remove)
+
+    def _keeper(self, workspace: Workspace) -> Keeper:
+        return Keeper(
+            self.host.checkpoints,
+            self.claim,
+            workspace.cwd,
+            self.host.settings,
+            on_stale=self._held.lose,
+        )
+
+    async def _bring_files(self, workspace: Workspace) -> Restored:
+        """Files of the attempt before, as far as they were stored."""
+        while True:
+            try:
+                back = await restore(
+                    self.host.checkpoints,
+                    self.claim,
+                    workspace.cwd,
+                    max_content_bytes=int(self.host.settings.job_disk_bytes),
+                )
+            except RedisError as error:
+                log.warning("job %s: Redis does not answer: %s", self.record.job_id, error)
+                self._held.check()
+                await asyncio.sleep(RETRY_S)
+                continue
+            self._reporter.add([(EventKind.RESTORED, back.told)])
+            return back
 
     async def _make_workspace(self) -> Workspace:
         root = self.host.settings.workspace_root
@@ -144,15 +188,11 @@ class Attempt:
                     raise
                 await asyncio.sleep(RETRY_S)
                 continue
-            try:
-                await asyncio.to_thread(workspace.put, self.job.files)
-            except BaseException:
-                await asyncio.to_thread(workspace.remove)
-                raise
             return workspace
 
-    async def _run_agent(self, workspace: Workspace) -> Notes:
-        plan, prompt = await self._plan()
+    async def _run_agent(self, workspace: Workspace, back: Restored | None) -> Notes:
+        plan = self._plan(goes_on=back is not None)
+        prompt = self.job.prompt if back is None else continue_prompt(self.job.prompt, back)
         settings = self.host.settings
         ceiling = Ceiling(
             memory_bytes=self.host.ceilings.get(self.record.queue, settings.session_ceiling_bytes),
@@ -214,29 +254,27 @@ class Attempt:
             self._agent.stop(self._stop)
         return await self._agent.run(self.job.timeout_s)
 
-    async def _plan(self) -> tuple[AttemptPlan, str]:
-        """Whether the session starts, goes on or is copied, and what the agent is asked."""
+    def _plan(self, *, goes_on: bool) -> AttemptPlan:
+        """Whether the session starts, goes on or is copied, and what is left of the limits."""
         session = self.job.session
-        begun = self.claim.again and await self._held.has_transcript()
         resume: str | None = None
-        if begun:
+        if goes_on:
             resume = self.record.session_id
         elif isinstance(session, ResumeSession | ForkSession):
             resume = str(session.id)
-        plan = AttemptPlan(
+        return AttemptPlan(
             job=self.job,
             job_id=self.record.job_id,
             attempt=self.record.attempt,
             session_id=self.record.session_id,
             resume=resume,
-            fork=isinstance(session, ForkSession) and not begun,
+            fork=isinstance(session, ForkSession) and not goes_on,
             # What attempts before spent counts; the CLI takes no limit of nothing.
             max_turns=max(1, self.job.max_turns - self.record.turns),
             max_budget_usd=max(
                 _LEAST_BUDGET_USD, self.job.max_budget_usd - self.record.usage.cost_usd
             ),
         )
-        return plan, (CONTINUE_PROMPT + self.job.prompt if begun else self.job.prompt)
 
     async def _keep_artifacts(
         self, workspace: Workspace, ended: Verdict
@@ -266,7 +304,15 @@ class Attempt:
         again = self._again(ended) or await self._after_refusal(ended)
         if again is not None:
             return await self._held.give_back(result, again) or GivenBack(again.reason)
-        return await self._held.finish(result)
+        finished = await self._held.finish(result)
+        await self.host.checkpoints.forget(self.record.job_id)
+        return finished
+
+    def _goes_on_after(self, ended: Verdict) -> bool:
+        """Whether another attempt will follow, or may."""
+        if self._stop is Stop.LEASE_LOST:
+            return False
+        return self._again(ended) is not None or concerns_all(ended)
 
     def _again(self, ended: Verdict) -> Again | None:
         return another_attempt(self.job, self.record, self._stop, ended)

@@ -30,6 +30,9 @@ LOOK_EVERY_S = 0.5
 """How often queues of larger memory classes are looked at, and whether the gate has changed."""
 COLLECT_EVERY_S = 5.0
 """How often ended orphans are looked for."""
+SWEEP_EVERY_S = 3600.0
+"""How often checkpoints are looked for whose jobs have ended. The worker that ends a job removes
+its own."""
 PAUSE_S = 1.0
 """After a failure that was not expected."""
 
@@ -67,6 +70,7 @@ class Duties:
             self._look_at_queues,
             self._look_at_breaker,
             self._announce,
+            self._sweep_checkpoints,
             _collect_orphans,
         )
         self._tasks = [asyncio.create_task(_keep_up(duty)) for duty in duties]
@@ -121,6 +125,16 @@ class Duties:
                 if granted:
                     self._host.breaker.allow_probe()
             await asyncio.sleep(BREAKER_EVERY_S)
+
+    async def _sweep_checkpoints(self) -> None:
+        """Remove what is stored outside of Redis for jobs that have ended."""
+        checkpoints = self._host.checkpoints
+        while True:
+            try:
+                await checkpoints.sweep()
+            except Exception as error:  # fsspec's have no common class
+                log.warning("checkpoints not swept: %s", checkpoints.shown(error))
+            await asyncio.sleep(SWEEP_EVERY_S)
 
     async def _announce(self) -> None:
         """Tell the fleet that this worker lives, and how its gate stands."""

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 
 from agentherd.layout.keys import Keys
 from agentherd_workers.breaker import Breaker
+from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.confinement import Means
 from agentherd_workers.settings import WorkerSettings
 
@@ -24,4 +25,5 @@ class Host:
     ceilings: Mapping[str, int]
     """RAM of one session, in bytes by queue."""
     breaker: Breaker
+    checkpoints: CheckpointStore
     worker: str

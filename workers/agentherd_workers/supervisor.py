@@ -39,6 +39,8 @@ from agentherd_workers.attempt import Attempt
 from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
 from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
+from agentherd_workers.checkpoints.blobs import Blobs
+from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
 from agentherd_workers.host import Host
@@ -116,6 +118,7 @@ class Supervisor:
             raise HostNotReady(str(error)) from error
         log.info(
             "agents run by %s under isolation %s, ceilings held by %s; this host holds %s",
+            blobs = self._blobs()
             cli,
             means.isolation,
             means.ceiling_enforcement,
@@ -127,14 +130,16 @@ class Supervisor:
         self._intake = Intake(
             Host(
                 settings=self.settings,
-                keys=Keys(self.settings.prefix),
-                redis=self._connect(),
+                keys=keys,
+                redis=redis,
                 launcher=write_launcher(self._directory.path),
                 means=means,
                 ceilings=self._gate.ceilings,
                 breaker=self._gate.breaker,
                 worker=self.worker,
             )
+        redis, keys = self._connect(), Keys(self.settings.prefix)
+        ttl_ms = int(self.settings.session_ttl_s * 1000)  # without its transcript it is of no use
         )
         self._guard = Guard(self._marks.worker)
         metrics.observe(self.report)
@@ -146,6 +151,7 @@ class Supervisor:
     def gate(self) -> Gate:
         """What decides whether another message is asked for."""
         if self._gate is None:
+                checkpoints=CheckpointStore(redis, keys, blobs, ttl_ms=ttl_ms),
             raise HostNotReady("the supervisor was not started")
         return self._gate
 
@@ -221,6 +227,10 @@ class Supervisor:
         return self._intake
 
     async def _run(self, job_id: str, document: Any, queue: str, booked: str) -> Settled | Dropped:
+    def _blobs(self) -> Blobs | None:
+        url = self.settings.checkpoint_url
+        return None if url is None else Blobs(url, self.settings.prefix)
+
         self._opening[job_id] = None
         try:
             opened = await self._accepts.open(job_id, document, queue)

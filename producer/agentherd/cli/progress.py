@@ -115,6 +115,23 @@ def _ended(data: Data) -> str:
     return f"{data.get('state', '')}, {data['failure_kind']}: {data.get('message') or ''}"
 
 
+def _restored(data: Data) -> str:
+    files = data.get("files")
+    if files is None:
+        return f"no files{f': {_lack(data)}' if _lack(data) else ''}"
+    if data.get("complete"):
+        return f"{files} files, all as they were left"
+    later = f"; later {_lack(data)}" if _lack(data) else ""
+    return f"{files} files, as of up to {data.get('age_s', '?')} s before the interruption{later}"
+
+
+def _lack(data: Data) -> str:
+    """Why files are not back."""
+    if data.get("unreadable"):
+        return "the stored copy could not be read"
+    return f"too large to be stored: {data['too_large']}" if data.get("too_large") else ""
+
+
 _DESCRIBE: Mapping[str, Callable[[Data], str]] = {
     EventKind.SUBMITTED: _submitted,
     EventKind.RELEASED: lambda _data: WAITING[JobState.QUEUED],
@@ -131,3 +148,4 @@ _DESCRIBE: Mapping[str, Callable[[Data], str]] = {
     EventKind.REQUEUED: _requeued,
     EventKind.ENDED: _ended,
 }
+    EventKind.RESTORED: _restored,

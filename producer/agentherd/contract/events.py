@@ -37,6 +37,10 @@ class EventKind(StrEnum):
     """Part of the transcript could not be stored. [error]"""
     CANCELLING = "cancelling"
     """Someone asked to cancel the running job; its agent is about to be ended. [reason]"""
+    RESTORED = "restored"
+    """What a further attempt finds of its files; none is back where `files` is None.
+    [files, complete: as they were left, age_s: else as of so long before the interruption,
+    too_large: why they, or later ones, were not stored, unreadable]"""
     REQUEUED = "requeued"
     """The attempt ended without an end of the job. [reason, delay_s]"""
     ENDED = "ended"

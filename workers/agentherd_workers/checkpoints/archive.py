@@ -28,6 +28,7 @@ from agentherd_workers.checkpoints.survey import (
     walk,
 )
 from agentherd_workers.folders import Parts
+from agentherd_workers.sizes import size_text
 
 LEVEL = 3
 """zstd's own default; one thread, which costs about 3 ms a MiB."""
@@ -107,7 +108,7 @@ class _Sink(io.BytesIO):
         if self._interrupted():
             raise Interrupted
         if self.tell() + len(piece) > self._max_bytes:
-            raise TooLarge(f"more than {self._max_bytes} bytes compressed")
+            raise TooLarge(f"more than {size_text(self._max_bytes)} compressed")
         return super().write(piece)
 
 
@@ -125,7 +126,7 @@ class _Meter:
             raise Interrupted
         self.written_bytes += len(piece)
         if self.written_bytes > self._max_bytes:
-            raise TooLarge(f"more than {self._max_bytes} bytes of files")
+            raise TooLarge(f"more than {size_text(self._max_bytes)} of files")
         return self._target.write(piece)
 
 

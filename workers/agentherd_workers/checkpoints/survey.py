@@ -9,6 +9,7 @@ from pathlib import Path
 
 from agentherd_workers import folders
 from agentherd_workers.folders import Parts
+from agentherd_workers.sizes import size_text
 
 MAX_ENTRIES = 100_000
 """Files, folders and links of one workspace that is stored."""
@@ -73,7 +74,7 @@ def survey(
         if found.entries > MAX_ENTRIES:
             raise TooLarge(f"more than {MAX_ENTRIES} files and folders")
         if found.content_bytes > max_content_bytes:
-            raise TooLarge(f"more than {max_content_bytes} bytes of files")
+            raise TooLarge(f"more than {size_text(max_content_bytes)} of files")
     return found
 
 
