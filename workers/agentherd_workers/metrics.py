@@ -6,18 +6,32 @@
 | agentherd.gate.headroom | By, RAM for further sessions | |
 | agentherd.breaker.open | 1: the model API refuses the fleet, and no jobs are taken | kind |
 | agentherd.gate.booked | By, ceilings of all sessions of the host | |
+| agentherd.messages.poison | messages that were no jobs, counted up | queue |
 | agentherd.sessions | running in this worker | |
 | agentherd.slots | jobs at once in this worker | |
 """
 
 from collections.abc import Callable, Iterable
+from functools import cache
 
-from opentelemetry.metrics import CallbackOptions, Observation, get_meter
+from opentelemetry.metrics import CallbackOptions, Counter, Observation, get_meter
 
 from agentherd import __version__
 from agentherd.contract.hosts import WorkerReport
 
 Read = Callable[[WorkerReport], int]
+
+
+@cache
+def _poison() -> Counter:
+    return get_meter("agentherd", __version__).create_counter(
+        "agentherd.messages.poison", "{message}", "Messages that were no jobs"
+    )
+
+
+def count_poison(queue: str) -> None:
+    """Count a message that was no job."""
+    _poison().add(1, {"queue": queue})
 
 
 def observe(report: Callable[[], WorkerReport]) -> None:

@@ -1,6 +1,5 @@
 """The fleet's breaker: whether the model API refuses the key or account that all jobs share."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from agentherd.contract.hosts import BreakerReport

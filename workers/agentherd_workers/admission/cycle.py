@@ -44,6 +44,19 @@ class GatedQueues:
             _gate().arrived(last_used)
         return last_used
 
+    def is_gated(self, queue: str) -> bool:
+        """Whether jobs come from this queue."""
+        return _is_job_queue(queue)
+
+    def accepts(self) -> bool:
+        """Whether a job that was asked for a moment ago is still wanted."""
+        return _gate().breaker.refusal() is None
+
+    def owner(self) -> tuple[Keys, str]:
+        """The fleet's keys, and the name of this worker in it."""
+        app = _app()
+        return Keys(app.settings.prefix), app.supervisor.worker
+
 
 def _is_job_queue(queue: str) -> bool:
     return Keys(_app().settings.prefix).is_queue(queue)
