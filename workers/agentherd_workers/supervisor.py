@@ -37,10 +37,10 @@ from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
 from agentherd_workers.attempt import Attempt
 from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
-from agentherd_workers.concealment import conceal_settings, forbid_inspection
-from agentherd_workers.confinement import Means
 from agentherd_workers.checkpoints.blobs import Blobs
 from agentherd_workers.checkpoints.store import CheckpointStore
+from agentherd_workers.concealment import conceal_settings, forbid_inspection
+from agentherd_workers.confinement import Means
 from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
 from agentherd_workers.host import Host
@@ -107,6 +107,7 @@ class Supervisor:
                 self.settings.workspace_root, self._marks.worker
             )
             means = self._means(cli)
+            blobs = self._blobs()
             memory = HostMemory()
             capacity = capacity_of(self.settings, memory)
             classes = classes_of(self.settings, capacity, consumed)
@@ -118,7 +119,6 @@ class Supervisor:
             raise HostNotReady(str(error)) from error
         log.info(
             "agents run by %s under isolation %s, ceilings held by %s; this host holds %s",
-            blobs = self._blobs()
             cli,
             means.isolation,
             means.ceiling_enforcement,
@@ -127,6 +127,8 @@ class Supervisor:
         # The SDK writes a resumed transcript into Python's temp directory.
         tempfile.tempdir = str(self._directory.path)
         processes.become_subreaper()
+        redis, keys = self._connect(), Keys(self.settings.prefix)
+        ttl_ms = int(self.settings.session_ttl_s * 1000)  # without its transcript it is of no use
         self._intake = Intake(
             Host(
                 settings=self.settings,
@@ -136,10 +138,9 @@ class Supervisor:
                 means=means,
                 ceilings=self._gate.ceilings,
                 breaker=self._gate.breaker,
+                checkpoints=CheckpointStore(redis, keys, blobs, ttl_ms=ttl_ms),
                 worker=self.worker,
             )
-        redis, keys = self._connect(), Keys(self.settings.prefix)
-        ttl_ms = int(self.settings.session_ttl_s * 1000)  # without its transcript it is of no use
         )
         self._guard = Guard(self._marks.worker)
         metrics.observe(self.report)
@@ -151,7 +152,6 @@ class Supervisor:
     def gate(self) -> Gate:
         """What decides whether another message is asked for."""
         if self._gate is None:
-                checkpoints=CheckpointStore(redis, keys, blobs, ttl_ms=ttl_ms),
             raise HostNotReady("the supervisor was not started")
         return self._gate
 
@@ -202,6 +202,10 @@ class Supervisor:
             readable=self.settings.readable_paths,
         )
 
+    def _blobs(self) -> Blobs | None:
+        url = self.settings.checkpoint_url
+        return None if url is None else Blobs(url, self.settings.prefix)
+
     def _connect(self) -> Redis:
         redis: Redis = Redis.from_url(
             self.settings.redis_url.get_secret_value(),
@@ -227,10 +231,6 @@ class Supervisor:
         return self._intake
 
     async def _run(self, job_id: str, document: Any, queue: str, booked: str) -> Settled | Dropped:
-    def _blobs(self) -> Blobs | None:
-        url = self.settings.checkpoint_url
-        return None if url is None else Blobs(url, self.settings.prefix)
-
         self._opening[job_id] = None
         try:
             opened = await self._accepts.open(job_id, document, queue)

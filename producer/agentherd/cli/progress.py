@@ -104,17 +104,6 @@ def _cancelling(data: Data) -> str:
     return str(data.get("reason") or "asked for")
 
 
-def _requeued(data: Data) -> str:
-    delay = f", again in {data['delay_s']} s" if data.get("delay_s") else ""
-    return f"{data.get('reason', '')}{delay}"
-
-
-def _ended(data: Data) -> str:
-    if not data.get("failure_kind"):
-        return str(data.get("state", ""))
-    return f"{data.get('state', '')}, {data['failure_kind']}: {data.get('message') or ''}"
-
-
 def _restored(data: Data) -> str:
     files = data.get("files")
     if files is None:
@@ -132,6 +121,17 @@ def _lack(data: Data) -> str:
     return f"too large to be stored: {data['too_large']}" if data.get("too_large") else ""
 
 
+def _requeued(data: Data) -> str:
+    delay = f", again in {data['delay_s']} s" if data.get("delay_s") else ""
+    return f"{data.get('reason', '')}{delay}"
+
+
+def _ended(data: Data) -> str:
+    if not data.get("failure_kind"):
+        return str(data.get("state", ""))
+    return f"{data.get('state', '')}, {data['failure_kind']}: {data.get('message') or ''}"
+
+
 _DESCRIBE: Mapping[str, Callable[[Data], str]] = {
     EventKind.SUBMITTED: _submitted,
     EventKind.RELEASED: lambda _data: WAITING[JobState.QUEUED],
@@ -145,7 +145,7 @@ _DESCRIBE: Mapping[str, Callable[[Data], str]] = {
     EventKind.API_RETRY: _api_retry,
     EventKind.SESSION_DEGRADED: _field("error"),
     EventKind.CANCELLING: _cancelling,
+    EventKind.RESTORED: _restored,
     EventKind.REQUEUED: _requeued,
     EventKind.ENDED: _ended,
 }
-    EventKind.RESTORED: _restored,
