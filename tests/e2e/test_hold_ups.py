@@ -1,4 +1,4 @@
-"""What can't be run holds nothing up: poison in a queue, and an API that refuses the fleet's key."""
+"""What can't be run holds nothing up: poison in a queue, an API that refuses the fleet's key."""
 
 import json
 from base64 import b64encode
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from agentherd import EventKind, Job, JobState
+from agentherd import EventKind, FailureKind, Job, JobState
 from agentherd.cli.app import app
 from agentherd.contract.hosts import GateReport
 from agentherd.contract.states import TERMINAL
@@ -22,8 +22,11 @@ WAIT_S = 60.0
 
 @pytest.fixture(scope="module")
 def fleet_options() -> dict[str, Any]:
-    """A refused fleet tries again at once."""
-    return {"settings": {"breaker_probe_s": "1"}}
+    """A refused fleet tries again at once; so does the CLI, twice, where it does at all."""
+    return {
+        "settings": {"breaker_probe_s": "1", "pass_env": '["CLAUDE_CODE_MAX_RETRIES"]'},
+        "environment": {"CLAUDE_CODE_MAX_RETRIES": "2"},
+    }
 
 
 def message(job_id: Any, body: Any = None, **headers: Any) -> bytes:
@@ -68,6 +71,18 @@ FAILED = [
 """Celery messages that name no job that could be run: whoever waits for them is told so."""
 
 
+REFUSALS = {
+    "unauthorized": (401, "invalid x-api-key", FailureKind.AUTHENTICATION),
+    "forbidden": (403, "not allowed", FailureKind.AUTHENTICATION),
+    "unpaid": (402, "pay", FailureKind.BILLING),
+    "no-credit": (
+        400, "Your credit balance is too low to access the Anthropic API.", FailureKind.BILLING,
+    ),
+    "spent": (429, "You have reached your spend limit.", FailureKind.BILLING),
+}  # fmt: skip
+"""What the API answers to every job of the fleet, by scenario."""
+
+
 def test_poison_is_set_aside_and_the_next_job_runs(fleet: Fleet) -> None:
     """The worker lives on, holds no message and no RAM, and says what it got."""
     redis, pid = fleet.herd.connection.redis, fleet.worker.pid
@@ -91,18 +106,23 @@ def test_poison_is_set_aside_and_the_next_job_runs(fleet: Fleet) -> None:
 def test_refused_key_stops_the_fleet_until_the_api_accepts_it(fleet: Fleet) -> None:
     """No job fails for it, none is charged for it, and everyone is told why nothing runs."""
     herd = fleet.herd
-    fleet.model.scenario("key", [scripts.error(401, times=1000)])
-    jobs = [herd.submit(Job(prompt=f"scenario:key no. {number}")) for number in range(3)]
+    for name, (status, message, _) in REFUSALS.items():
+        fleet.model.scenario(name, [scripts.error(status, times=1000, message=message)])
+    jobs = [herd.submit(Job(prompt=f"scenario:{name}")) for name in REFUSALS]
     wait_until(lambda: gate(fleet).reason == "breaker", "the gate is closed", WAIT_S)
-    assert "401" in (herd.connection.run(breaker.read(herd.keys)) or pytest.fail("closed")).message
-    told = [run(fleet, "hosts"), run(fleet, "doctor"), run(fleet, "status", jobs[-1].id)]
-    assert ["the model API refuses the fleet" in output for output in told[:2]] == [True, True]
-    for handle in jobs:  # each was tried
-        await_event(handle, EventKind.REQUEUED, timeout_s=WAIT_S)
+    assert herd.connection.run(breaker.read(herd.keys)) is not None
+    for command in ("hosts", "doctor"):
+        assert "the model API refuses the fleet" in run(fleet, command)
+    for handle, (_, _, kind) in zip(jobs, REFUSALS.values(), strict=True):  # each was tried
+        refused = await_event(handle, EventKind.REQUEUED, timeout_s=WAIT_S)
+        assert refused.data["reason"].startswith(f"{kind}: ")
     assert not any(handle.state() in TERMINAL for handle in jobs)
-    fleet.model.scenario("key", [scripts.text("accepted")])
+    for name in REFUSALS:
+        fleet.model.scenario(name, [scripts.text("accepted")])
     results = [handle.result(WAIT_S) for handle in jobs]
-    assert [(one.text, one.attempts, one.turns) for one in results] == [("accepted", 1, 1)] * 3
+    assert [(one.text, one.attempts, one.turns) for one in results] == [("accepted", 1, 1)] * len(
+        jobs
+    )
     assert herd.connection.run(breaker.read(herd.keys)) is None
     wait_until(lambda: gate(fleet).open, "the gate is open", WAIT_S)
 

@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 DIRECTORY_WAIT_S = 10.0
 """How long the attempt before, on this host, may take to leave the session's directory."""
 RETRY_S = 0.2
+BEHIND_S = 1.0
+"""A job that the model API refuses waits so long: what was scheduled goes behind what is queued,
+so that another one is tried next."""
 STOP_FOR = {
     Exceeded.MEMORY: Stop.OUT_OF_MEMORY,
     Exceeded.PROCESSES: Stop.TOO_MANY_PROCESSES,
@@ -73,6 +76,7 @@ class Attempt:
         self._agent: AgentRun | None = None
         self._confinement: Confinement | None = None
         self._resources = Resources()
+        self._began_s: float | None = None
         self._closing: asyncio.Task[None] | None = None
         self._held = HeldJob(
             host,
@@ -247,12 +251,14 @@ class Attempt:
             released_at_ms=self._released_at_ms,
             on_events=self._reporter.add,
             on_answer=self._on_answer,
+            on_spent=self._on_spent,
             redact=redact,
             stderr=stderr,
         )
         if self._stop is not None:
             self._agent.stop(self._stop)
-        return await self._agent.run(self.job.timeout_s)
+        self._began_s = time.monotonic()
+        return await self._agent.run(max(_LEAST_TIME_S, self.job.timeout_s - self.record.ran_s))
 
     def _plan(self, *, goes_on: bool) -> AttemptPlan:
         """Whether the session starts, goes on or is copied, and what is left of the limits."""
@@ -303,7 +309,7 @@ class Attempt:
         result = self._result(notes, ended, kept)
         again = self._again(ended) or await self._after_refusal(ended)
         if again is not None:
-            return await self._held.give_back(result, again) or GivenBack(again.reason)
+            return await self._held.give_back(result, self._ran_s, again) or GivenBack(again.reason)
         finished = await self._held.finish(result)
         await self.host.checkpoints.forget(self.record.job_id)
         return finished
@@ -323,7 +329,25 @@ class Attempt:
             return None
         if not await self._held.trip_breaker(ended.failure):
             return None
-        return Again(reason=f"{ended.failure.kind}: {ended.failure.message}", refund=True)
+        reason = f"{ended.failure.kind}: {ended.failure.message}"
+        return Again(reason=reason, delay_s=BEHIND_S, refund=True)
+
+    @property
+    def _ran_s(self) -> float:
+        """How long the job's agents ran, this one included."""
+        here_s = 0.0 if self._began_s is None else time.monotonic() - self._began_s
+        return self.record.ran_s + here_s
+
+    def _on_spent(self, spent: Usage, turns: int) -> None:
+        """Note it in the record, where it counts if this worker is lost."""
+        usage = self.record.usage + spent
+        self._reporter.note(
+            {
+                "usage": usage.model_dump_json(),
+                "turns": str(self.record.turns + turns),
+                "ran_s": f"{self._ran_s:.3f}",
+            }
+        )
 
     def _on_answer(self) -> None:
         """The model answers: where no worker took jobs for want of that, they do again."""
@@ -336,7 +360,9 @@ class Attempt:
 
     def _result(self, notes: Notes, ended: Verdict, kept: list[Artifact]) -> JobResult:
         seen = notes.observed.result
-        spent = seen.usage if seen else Usage()
+        # A run that crashed tells nothing, or zeros.
+        spent = seen.usage if seen and seen.usage.cost_usd >= notes.spent.cost_usd else notes.spent
+        turns = seen.turns if seen else notes.turns
         # No turn: it may be asked for days until the API accepts the fleet's key.
         refused = concerns_all(ended) and not notes.answered
         return JobResult(
@@ -349,7 +375,7 @@ class Attempt:
             session_degraded=notes.degraded,
             model=notes.model,
             stop_reason=seen.stop_reason if seen else None,
-            turns=self.record.turns + (seen.turns if seen and not refused else 0),
+            turns=self.record.turns + (0 if refused else turns),
             usage=self.record.usage + spent,
             resources=self.record.resources.followed_by(self._resources),
             attempts=self.record.attempt,

@@ -74,7 +74,7 @@ class Channel(kombu_redis.Channel):
 
     @property
     def _queues(self) -> GatedQueues:
-        return cast("GatedQueues", self._queue_cycle)
+        return cast("GatedQueues", self._queue_cycle)  # type: ignore[attr-defined] # likewise
 
     def _wanted(self, redis_list: str, raw: bytes) -> bool:
         queue = redis_list.rsplit(self.sep, 1)[0]

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 
 import click
 
+from agentherd.cli.progress import refusal_text
 from agentherd.cli.screen import note, write_fields, write_json, write_table_if_fits
 from agentherd.cli.session import CommandSession, json_option, pass_session
 from agentherd.cli.times import duration
 from agentherd.contract.hosts import WorkerReport
+from agentherd.layout import breaker
 
 _HEADER = ("WORKER", "GATE", "RUNNING", "HEADROOM", "BOOKED", "CAPACITY", "ISOLATION", "WHY CLOSED")
 _MIB = 1024 * 1024
@@ -23,13 +25,19 @@ def command(session: CommandSession, as_json: bool) -> None:
     HEADROOM is the RAM for further sessions, BOOKED what all sessions of the host may take of
     its budget, CAPACITY how many agents of each memory class it holds when no other runs.
     """
-    workers = session.herd.workers()
+    herd = session.herd
+    workers = herd.workers()
+    open_for = herd.connection.run(breaker.read(herd.keys))
     if as_json:
-        write_json({"workers": [worker.model_dump(mode="json") for worker in workers]})
+        found = [worker.model_dump(mode="json") for worker in workers]
+        as_found = open_for.model_dump(mode="json") if open_for else None
+        write_json({"workers": found, "breaker": as_found})
         return
     rows = [_row(worker) for worker in workers]
     if not write_table_if_fits(_HEADER, rows):
         _write_blocks(rows)
+    if open_for is not None:
+        note(refusal_text(open_for))
     if not workers:
         note("no live worker; start one: agentherd worker")
 

@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agentherd.cli.screen import STATE_STYLES, write_line
-from agentherd.cli.times import clock_time
+from agentherd.cli.times import clock_time, local_time
 from agentherd.cli.untrusted import one_line
 from agentherd.contract.events import EventKind, JobEvent
+from agentherd.contract.hosts import BreakerReport
 from agentherd.contract.states import JobState
 
 WIDTH = 160
@@ -18,6 +19,16 @@ WAITING: Mapping[str, str] = {
 }
 """Where a job is that no worker has."""
 NOT_SERVED = "no live worker serves its memory class"
+
+
+def refusal_text(breaker: BreakerReport) -> str:
+    """Why no worker takes jobs."""
+    return (
+        f"no worker takes jobs: the model API refuses the fleet"
+        f" ({breaker.kind}: {breaker.message}) since {local_time(breaker.opened_at_ms)};"
+        " one job is tried now and then"
+    )
+
 
 _STYLES: Mapping[str, str] = {
     EventKind.THINKING: "dim",

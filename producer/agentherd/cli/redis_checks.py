@@ -12,11 +12,14 @@ from redis.exceptions import (
 )
 
 from agentherd.checks import Check, CheckStatus
+from agentherd.cli.progress import refusal_text
 from agentherd.client.blocking import Herd
 from agentherd.client.connection import display_url
+from agentherd.contract.hosts import BreakerReport
+from agentherd.contract.failures import FailureKind
 from agentherd.contract.states import LIVE, JobState
 from agentherd.errors import BrokerUnavailable
-from agentherd.layout import queues
+from agentherd.layout import breaker, poison, queues
 from agentherd.layout.keys import Keys
 from agentherd.layout.operations import Command, Operation, Pipeline
 from agentherd.layout.replies import text
@@ -41,6 +44,8 @@ def redis_checks(herd: Herd) -> Iterator[Check]:
         yield eviction_check(int(info.get("maxmemory", 0)), str(info.get("maxmemory_policy", "")))
         yield clock_check(_clock_ahead_s(herd))
         yield jobs_check(*herd.connection.run(_live_jobs(herd.keys)))
+        yield breaker_check(herd.connection.run(breaker.read(herd.keys)))
+        yield poison_check(herd.connection.run(poison.count(herd.keys)))
     except BrokerUnavailable as error:
         yield Check(
             "Redis", CheckStatus.FAILED, " ".join(str(error).split()),
@@ -124,6 +129,28 @@ def jobs_check(states: Mapping[str, int], waiting: Mapping[str, int]) -> Check:
             "jobs", CheckStatus.WARNING, detail, "nothing runs: is a worker up? (agentherd worker)"
         )
     return Check("jobs", CheckStatus.OK, detail)
+
+
+def breaker_check(open_for: BreakerReport | None) -> Check:
+    """Whether the model API takes what all jobs use, the key and the account."""
+    if open_for is None:
+        return Check("breaker", CheckStatus.OK, "closed: workers take jobs")
+    fix = (
+        "the account: credit, spend limit"
+        if open_for.kind is FailureKind.BILLING
+        else "the key in the file that AGENTHERD_API_KEY_FILE names, or the gateway's"
+    )
+    return Check("breaker", CheckStatus.FAILED, refusal_text(open_for), f"correct {fix}")
+
+
+def poison_check(messages: int) -> Check:
+    """Whether someone sends messages that are no jobs."""
+    if not messages:
+        return Check("poison", CheckStatus.OK, "no message was set aside")
+    return Check(
+        "poison", CheckStatus.WARNING, f"{messages} messages that were no jobs are set aside",
+        "look who sends them: agentherd failed --messages",
+    )  # fmt: skip
 
 
 def _reachable(herd: Herd) -> Check:

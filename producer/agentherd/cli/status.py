@@ -4,10 +4,11 @@ from typing import Any
 
 import click
 
-from agentherd.cli.progress import NOT_SERVED, WAITING
+from agentherd.cli.progress import NOT_SERVED, WAITING, refusal_text
 from agentherd.cli.screen import note, write_fields, write_json
 from agentherd.cli.session import CommandSession, job_argument, json_option, pass_session
 from agentherd.cli.times import duration, local_time
+from agentherd.layout import breaker
 from agentherd.layout.records import JobRecord
 
 # Not `spec`: it holds the job's environment and files.
@@ -30,6 +31,15 @@ def command(session: CommandSession, job_id: str, as_json: bool) -> None:
     write_fields(_fields(record))
     if waiting := WAITING.get(record.state):
         note(waiting if record.served is not False else f"{waiting}; {NOT_SERVED}")
+        tell_of_breaker(session)
+
+
+def tell_of_breaker(session: CommandSession) -> None:
+    """Say so where a waiting job waits for the model API to accept the fleet's key again."""
+    herd = session.herd
+    open_for = herd.connection.run(breaker.read(herd.keys))
+    if open_for is not None:
+        note(refusal_text(open_for))
 
 
 def _as_json(record: JobRecord) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from agentherd.cli.parameters import prompt_from
 from agentherd.cli.progress import NOT_SERVED, WAITING, event_json, write_event
 from agentherd.cli.screen import note, write_json
 from agentherd.cli.session import CommandSession, json_option, pass_session
+from agentherd.cli.status import tell_of_breaker
 from agentherd.client.blocking import JobHandle
 from agentherd.contract.job import DEFAULT_MEMORY
 from agentherd.errors import BrokerUnavailable, ClassNotServed
@@ -49,6 +50,8 @@ def command(
         note(WAITING.get(record.state, f"this job is already {record.state}"))
     if record.served is False and job.memory != DEFAULT_MEMORY:
         note(f"{NOT_SERVED}; see: agentherd hosts")
+    if record.state in WAITING:
+        tell_of_breaker(session)
     if follow:
         _follow(handle, as_json=as_json)
 
