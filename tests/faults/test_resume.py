@@ -10,6 +10,7 @@ import pytest
 
 from agentherd import EventKind, Job, JobHandle, JobState
 from agentherd.layout import checkpoints, records
+from agentherd.layout.checkpoints import Checkpoint
 from agentherd_workers.devkit import scripts
 from agentherd_workers.devkit.model_api import Step
 from support.fleet import Fleet, await_event, events_so_far, running_fleet
@@ -35,9 +36,17 @@ def job_of(*steps: Step, **options: Any) -> Job:
     return Job(prompt=scripts.script("Do it.", *steps), allowed_tools=["Bash"], **options)
 
 
-def stored(fleet: Fleet, handle: JobHandle) -> checkpoints.Checkpoint | None:
-    """What is stored of the job's workspace."""
+def find(fleet: Fleet, handle: JobHandle) -> Checkpoint | None:
+    """What is stored of the job's workspace, if anything is."""
     return fleet.herd.connection.run(checkpoints.find(fleet.herd.keys, handle.id))
+
+
+def stored(fleet: Fleet, handle: JobHandle) -> Checkpoint:
+    """What is stored of it, once it is."""
+    wait_until(lambda: find(fleet, handle), "the workspace is stored", 30)
+    found = find(fleet, handle)
+    assert found is not None
+    return found
 
 
 def give_back(fleet: Fleet, handle: JobHandle) -> None:
@@ -73,10 +82,12 @@ def test_files_are_back_after_a_sigkill(fleet: Fleet, tmp_path: Path) -> None:
         )
     )
     await_event(handle, EventKind.TOOL_STARTED, count=2)
-    found = wait_until(lambda: stored(fleet, handle), "the workspace is stored", 30)
+    found = stored(fleet, handle)
     assert (found.attempt, found.files, found.left_out, found.complete) == (1, 3, 1, False)
+    wait_until(lambda: handle.record().turns == 2, "both answers are in the record", 30)
 
     fleet.worker.kill()
+    lost = handle.record()
     give_back(fleet, handle)
     go.touch()
     fleet.restart_worker()
@@ -85,11 +96,16 @@ def test_files_are_back_after_a_sigkill(fleet: Fleet, tmp_path: Path) -> None:
     assert (result.state, result.text, result.attempts) == (JobState.SUCCEEDED, "done", 2)
     assert handle.artifact("listing").split() == [b"kept", b"link", b"listing", b"made"]
     assert sum("echo made" in command for command in commands(handle)) == 1
+    assert (lost.usage.input_tokens, lost.usage.output_tokens) == (20, 10)
+    assert lost.ran_s > 0
+    assert (result.usage.input_tokens, result.usage.output_tokens) == (40, 20)
+    assert result.usage.cost_usd == pytest.approx(2 * lost.usage.cost_usd)
+    assert result.turns > lost.turns
     restored = await_event(handle, EventKind.RESTORED).data
     assert restored["files"] == 3
     assert not restored["complete"]
     assert "is back as it was up to" in asked(fleet)
-    assert stored(fleet, handle) is None
+    assert find(fleet, handle) is None
 
 
 def test_files_are_back_as_they_were_after_a_drain(fleet: Fleet, tmp_path: Path) -> None:
@@ -107,9 +123,7 @@ def test_files_are_back_as_they_were_after_a_drain(fleet: Fleet, tmp_path: Path)
     psutil.Process(fleet.worker.pid).send_signal(signal.SIGQUIT)
     await_event(handle, EventKind.REQUEUED)
     wait_until(lambda: fleet.worker.returncode is not None, "the worker ended", 30)
-    found = stored(fleet, handle)
-    assert found is not None
-    assert found.complete
+    assert stored(fleet, handle).complete
 
     go.touch()
     fleet.restart_worker()

@@ -10,7 +10,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from agentherd import EventKind
 from agentherd_workers import reporter
 from agentherd_workers.agent.messages import Event
-from agentherd_workers.reporter import MAX_BATCH, MAX_PENDING, Reporter
+from agentherd_workers.reporter import MAX_BATCH, MAX_PENDING, Progress, Reporter
 
 
 def event(number: int) -> Event:
@@ -26,6 +26,7 @@ class Redis:
 
     def __init__(self, *, failures: int = 0, stale_after: int | None = None) -> None:
         self.batches: list[list[int]] = []
+        self.progress: list[dict[str, str]] = []
         self.failures = failures
         self.stale_after = stale_after
         self.gate = asyncio.Event()
@@ -33,7 +34,7 @@ class Redis:
         self.asked = asyncio.Event()
         self.stale_calls = 0
 
-    async def append(self, events: list[Event]) -> bool:
+    async def append(self, events: list[Event], progress: Progress) -> bool:
         self.asked.set()
         await self.gate.wait()
         if self.failures:
@@ -42,6 +43,7 @@ class Redis:
         if self.stale_after is not None and len(self.batches) >= self.stale_after:
             return False
         self.batches.append(numbers(events))
+        self.progress.append(dict(progress))
         return True
 
     def on_stale(self) -> None:
@@ -133,6 +135,20 @@ async def test_closing_does_not_wait_longer_than_told(caplog: pytest.LogCaptureF
         await sender.close(0.01)
     assert "2 events were not sent" in caplog.text
     assert redis.received == []
+
+
+async def test_of_progress_the_newest_arrives_once_also_without_events() -> None:
+    redis = Redis(failures=1)
+    redis.gate.clear()
+    sender = Reporter(redis.append, redis.on_stale)
+    sender.note({"turns": "1"})
+    await redis.asked.wait()
+    sender.note({"turns": "2"})
+    sender.add([event(0)])
+    redis.gate.set()
+    await sender.close(5)
+    assert redis.progress == [{"turns": "2"}]
+    assert redis.received == [0]
 
 
 async def test_closing_an_idle_one_ends_at_once() -> None:

@@ -2,15 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from redis.exceptions import RedisError
 
-from agentherd.contract.failures import FailureKind
 from agentherd.contract.results import Failure, JobResult
 from agentherd.contract.states import JobState
-from agentherd.layout import breaker, records, transcripts
+from agentherd.layout import breaker, cancelling, records, transcripts
 from agentherd.layout.breaker import JobsOwnFault, StaleRefusal
 from agentherd.layout.operations import Operation, run_async
 from agentherd.layout.records import Claim, Renewal, Requeued
@@ -47,8 +46,8 @@ class HeldJob:
         on_cancel: Callable[[], None],
     ) -> None:
         self.record = claim.record
-        self._claimed_at_ms = claim.record.released_at_ms + claim.waited_ms
         self._fence = claim.fence
+        self._claimed_at_ms = claim.record.released_at_ms + claim.waited_ms
         self._host = host
         self._lease = Lease(
             self._renew, host.settings.lease_s, on_lost, on_cancel, claimed_at_s=claimed_at_s
@@ -71,10 +70,10 @@ class HeldJob:
         """Stop renewing."""
         await self._lease.release()
 
-    async def report(self, events: list[Event]) -> bool:
-        """Append events, tried once; False: the lease is gone."""
+    async def report(self, events: list[Event], progress: Mapping[str, str]) -> bool:
+        """Append events and note progress, tried once; False: the lease is gone."""
         return await self._ask(
-            records.report(self._host.keys, self.record.job_id, self._fence, events, {})
+            records.report(self._host.keys, self.record.job_id, self._fence, events, dict(progress))
         )
 
     async def has_transcript(self) -> bool:
@@ -93,6 +92,7 @@ class HeldJob:
         )
         if not kept:
             raise LeaseLost
+
     async def trip_breaker(self, failure: Failure) -> bool:
         """Close the fleet's gates: every job would fail so. False: it is this job's own fault."""
         host = self._host
@@ -119,9 +119,13 @@ class HeldJob:
         )
         self._host.breaker.note(report)
 
-
     async def finish(self, result: JobResult) -> JobResult:
-        """End the job; its result with the time of its end."""
+        """End the job; its result with the time of its end, and why where it was cancelled."""
+        if result.state is JobState.CANCELLED:
+            reason = await self._insist(
+                lambda: cancelling.reason_of(self._host.keys, self.record.job_id)
+            )
+            result = result.model_copy(update={"failure": cancelling.failure(reason)})
         retention_ms = int(self._host.settings.retention_s * 1000)
         finished_at_ms = await self._insist(
             lambda: records.finish(self._host.keys, self.record, result, retention_ms=retention_ms)
@@ -130,7 +134,7 @@ class HeldJob:
             raise LeaseLost
         return result.model_copy(update={"finished_at_ms": finished_at_ms})
 
-    async def give_back(self, spent: JobResult, again: Again) -> JobResult | None:
+    async def give_back(self, spent: JobResult, ran_s: float, again: Again) -> JobResult | None:
         """Let the job wait for another attempt, which adds to what was spent so far.
 
         Where someone asked meanwhile to cancel it, it ends so: its result.
@@ -139,6 +143,8 @@ class HeldJob:
             "usage": spent.usage.model_dump_json(),
             "turns": str(spent.turns),
             "resources": spent.resources.model_dump_json(),
+            "ran_s": f"{ran_s:.3f}",
+            "idle_resumes": str(self.record.idle_resumes + again.after_silence),
         }
         await self._insist(
             lambda: records.report(self._host.keys, self.record.job_id, self._fence, [], progress)
@@ -154,7 +160,9 @@ class HeldJob:
         )
         if given is Requeued.GONE:
             raise LeaseLost
-        return await self.finish(_cancelled(spent)) if given is Requeued.CANCELLING else None
+        if given is Requeued.CANCELLING:
+            return await self.finish(spent.model_copy(update={"state": JobState.CANCELLED}))
+        return None
 
     async def _renew(self) -> Renewal:
         lease_ms = int(self.lease_s * 1000)
@@ -174,8 +182,3 @@ class HeldJob:
                 log.warning("job %s: Redis does not answer: %s", self.record.job_id, error)
                 self.check()
                 await asyncio.sleep(RETRY_S)
-
-
-def _cancelled(spent: JobResult) -> JobResult:
-    failure = Failure(kind=FailureKind.CANCELLED, message="cancelled")
-    return spent.model_copy(update={"state": JobState.CANCELLED, "failure": failure})

@@ -1,8 +1,8 @@
-"""Sending a run's events to Redis without making the agent wait."""
+"""Sending a run's events and progress to Redis without making the agent wait."""
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from redis.exceptions import RedisError
 
@@ -16,15 +16,19 @@ MAX_BATCH = 100
 RETRY_S = 0.2
 
 
-class Reporter:
-    """Appends events in order, in batches as large as they come."""
+Progress = Mapping[str, str]
+"""Fields of the job's record."""
+Send = Callable[[list[Event], Progress], Awaitable[bool]]
 
-    def __init__(
-        self, send: Callable[[list[Event]], Awaitable[bool]], on_stale: Callable[[], None]
-    ) -> None:
+
+class Reporter:
+    """Appends events in order, in batches as large as they come; of progress the newest counts."""
+
+    def __init__(self, send: Send, on_stale: Callable[[], None]) -> None:
         self._send = send
         self._on_stale = on_stale
         self._pending: list[Event] = []
+        self._progress: Progress = {}
         self._wake = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._work())
@@ -35,6 +39,11 @@ class Reporter:
             self._pending += events
             del self._pending[:-MAX_PENDING]
             self._wake.set()
+
+    def note(self, progress: Progress) -> None:
+        """Queue what the record is to say; call from the event loop."""
+        self._progress = progress
+        self._wake.set()
 
     def abandon(self) -> None:
         """Send nothing more: the job may be someone else's."""
@@ -50,14 +59,14 @@ class Reporter:
             log.warning("%d events were not sent", len(self._pending))
 
     async def _work(self) -> None:
-        while self._pending or not self._closing:
-            if not self._pending:
+        while self._pending or self._progress or not self._closing:
+            if not self._pending and not self._progress:
                 await self._wake.wait()
                 self._wake.clear()
                 continue
-            batch = self._pending[:MAX_BATCH]
+            batch, progress = self._pending[:MAX_BATCH], self._progress
             try:
-                current = await self._send(batch)
+                current = await self._send(batch, progress)
             except (RedisError, OSError, TimeoutError) as error:
                 log.warning("events not sent, trying again: %s", error)
                 await asyncio.sleep(RETRY_S)
@@ -66,3 +75,5 @@ class Reporter:
                 self._on_stale()
                 return
             del self._pending[: len(batch)]
+            if self._progress is progress:
+                self._progress = {}

@@ -3,6 +3,7 @@
 import random
 from dataclasses import dataclass
 
+from agentherd.contract.failures import FailureKind
 from agentherd.contract.job import Job, RetryPolicy
 from agentherd.contract.results import Failure
 from agentherd.contract.states import JobState
@@ -20,6 +21,12 @@ class Again:
     """0 puts it into its queue at once."""
     refund: bool = False
     """The attempt does not count."""
+    after_silence: bool = False
+    """The agent was alive and said nothing for too long."""
+
+
+MAX_IDLE_RESUMES = 1
+"""Attempts that may follow on silence. What makes a CLI silent twice will do so again."""
 
 
 def another_attempt(job: Job, record: JobRecord, stop: Stop | None, ended: Verdict) -> Again | None:
@@ -34,9 +41,11 @@ def another_attempt(job: Job, record: JobRecord, stop: Stop | None, ended: Verdi
     if stop is Stop.DRAINED:
         return Again(reason="the worker is shutting down", refund=True)
     failure = ended.failure
-    if failure is None or failure.kind not in job.retry.kinds:
+    if failure is None or record.attempt >= job.retry.max_attempts:
         return None
-    if record.attempt >= job.retry.max_attempts:
+    if failure.kind is FailureKind.IDLE_TIMEOUT and record.idle_resumes < MAX_IDLE_RESUMES:
+        return Again(reason=f"{failure.kind}: {failure.message}", after_silence=True)
+    if failure.kind not in job.retry.kinds:
         return None
     return Again(
         reason=f"{failure.kind}: {failure.message}",

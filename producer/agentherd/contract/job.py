@@ -234,9 +234,16 @@ class Job(Contract):
     max_budget_usd: Annotated[float, Field(gt=0, le=10_000)] = 10.0
     """Spend limit of the run, by the CLI's own estimate, checked after each response."""
     timeout_s: Annotated[float, Field(gt=0, le=7 * 24 * 3600)] = 3600.0
-    """Wall clock for one attempt, from the start of the CLI."""
+    """Wall clock of all attempts together, each from the start of its CLI.
+
+    Time between attempts does not count.
+    """
     idle_timeout_s: Annotated[float, Field(gt=0, le=24 * 3600)] = 900.0
-    """Longest silence of the agent. A single tool call may take up to 600 s."""
+    """Longest silence of the agent while none of its tools runs.
+
+    Then it is ended and, where `retry.max_attempts` allows, resumed once. Tools have limits of
+    their own: 600 s for a shell command.
+    """
     output_schema: dict[str, Json] | None = None
     """JSON Schema (an object at the top, 64 KiB at most) that the structured output must fit."""
     mcp_servers: Annotated[

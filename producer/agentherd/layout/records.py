@@ -23,7 +23,7 @@ DUE_LIMIT = 100
 _FIELDS = (
     "job_id", "state", "tenant", "session_id", "queue", "priority", "attempt", "preview", "model",
     "metadata", "submitted_at_us", "released_at_ms", "started_at_ms", "finished_at_ms", "worker",
-    "fence", "usage", "resources", "turns", "result",
+    "fence", "usage", "resources", "turns", "ran_s", "idle_resumes", "result",
 )  # fmt: skip
 """Of a record, without the job's content."""
 
@@ -55,6 +55,11 @@ class JobRecord:
     resources: Resources
     """Of the attempts before this one."""
     turns: int
+    """Likewise."""
+    ran_s: float
+    """How long their agents ran, likewise."""
+    idle_resumes: int
+    """Attempts that followed on one whose agent fell silent."""
     result: JobResult | None
     served: bool | None = None
     """Of a job that waits in its queue: whether a live worker consumes that; None: not asked."""
@@ -85,6 +90,8 @@ def record_from(fields: dict[str, str]) -> JobRecord:
         usage=Usage.model_validate_json(fields.get("usage") or "{}"),
         resources=Resources.model_validate_json(fields.get("resources") or "{}"),
         turns=int(fields.get("turns") or 0),
+        ran_s=float(fields.get("ran_s") or 0),
+        idle_resumes=int(fields.get("idle_resumes") or 0),
         result=None
         if result is None
         else JobResult.model_validate_json(result).model_copy(

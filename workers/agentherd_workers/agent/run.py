@@ -21,6 +21,9 @@ from claude_agent_sdk import (
     RateLimitEvent,
     ResultMessage,
     SystemMessage,
+    ToolResultBlock,
+    ToolUseBlock,
+    UserMessage,
 )
 from claude_agent_sdk.types import MirrorErrorMessage
 from redis.exceptions import RedisError
@@ -28,6 +31,7 @@ from redis.exceptions import RedisError
 from agentherd.contract.results import Usage
 from agentherd.layout.transcripts import CorruptTranscript
 from agentherd_workers import processes
+from agentherd_workers.agent.accounting import Account, usage_of
 from agentherd_workers.agent.messages import Event, events_of, ready_event
 from agentherd_workers.agent.outcome import AT_ONCE, CliResult, Ending, Observed, Stop
 from agentherd_workers.confinement import Confinement
@@ -39,25 +43,29 @@ INTERRUPT_S = 1.0
 TERMINATE_S = 1.8
 """How long the CLI may take to end on SIGTERM; with tools running it takes more than a second."""
 _STDERR_LINES = 20
-
-
-@dataclass
 _HINTED = (429, 503, 529)
 """What the API may answer with a `retry-after`, which the CLI's next wait then holds."""
 _REFUSED = (401, 403)
 _REFUSALS = 2
 """So many in a row end the run: the CLI would go on for minutes, and a key doesn't get better."""
+
+
+@dataclass
 class Notes:
     """What a run leaves besides its verdict."""
 
     observed: Observed = field(default_factory=Observed)
     model: str | None = None
     degraded: bool = False
+    answered: bool = False
+    """The model said something that is no API error."""
+    spent: Usage = field(default_factory=Usage)
+    """As last told while it ran."""
+    turns: int = 0
+    """As counted while it ran."""
     denials: tuple[str, ...] = ()
 
 
-    answered: bool = False
-    """The model said something that is no API error."""
 class AgentRun:
     """Runs the CLI once. `run` is awaited to its end; `stop` may be called meanwhile.
 
@@ -75,10 +83,11 @@ class AgentRun:
         wants_output: bool,
         released_at_ms: float,
         on_events: Callable[[list[Event]], None],
+        on_answer: Callable[[], None],
+        on_spent: Callable[[Usage, int], None],
         redact: Redaction,
         stderr: deque[str],
     ) -> None:
-        on_answer: Callable[[], None],
         self._options = options
         self._confinement = confinement
         self._prompt = prompt
@@ -86,16 +95,20 @@ class AgentRun:
         self._wants_output = wants_output
         self._released_at_ms = released_at_ms
         self._on_events = on_events
+        self._on_answer = on_answer
+        self._on_spent = on_spent
         self._redact = redact
         self._stderr = stderr
         self._client: ClaudeSDKClient | None = None
-        self._on_answer = on_answer
+        self._account: Account | None = None
         self._asked = False
         self._cli_pid: int | None = None
         self._stop: Stop | None = None
         self._stop_detail = ""
         self._stopping: asyncio.Task[None] | None = None
         self._last_message_s = time.monotonic()
+        self._open_tools: set[str] = set()
+        """Ids of tool calls without a result: while there is one, silence is no bad sign."""
         self._seen: dict[str, Any] = {}
         self._notes = Notes()
         self._over = asyncio.Event()
@@ -109,6 +122,8 @@ class AgentRun:
             self._seen |= observation_of(error)
         finally:
             self._over.set()
+            if self._account is not None:
+                await self._account.stop()
             await watch
             if self._stopping is not None:
                 await self._stopping
@@ -141,8 +156,11 @@ class AgentRun:
             return
         await self._client.query(self._prompt)
         self._asked = True
+        self._account = Account(self._client, self._note_spent)
         async for message in self._client.receive_messages():
             self._last_message_s = time.monotonic()
+            self._note_tools(message)
+            self._account.note(message)
             # Before texts are cut: a part of the key could not be found.
             self._note(self._redact(message), spawned_after_ms)
             if isinstance(message, ResultMessage):
@@ -175,18 +193,12 @@ class AgentRun:
             case SystemMessage(subtype="init"):
                 self._seen["ready"] = True
                 self._on_events([ready_event(message, spawned_after_ms)])
+            case SystemMessage(subtype="api_retry", data=data):
+                self._note_retry(data)
             case _:
                 pass
         self._on_events(events_of(message))
 
-    async def _watch(self, timeout_s: float) -> None:
-        """The run's deadlines: wall clock and silence."""
-            case SystemMessage(subtype="api_retry", data=data):
-                self._note_retry(data)
-        wall_s = time.monotonic() + timeout_s
-        while not self._over.is_set():
-            idle_s = self._last_message_s + self._idle_timeout_s
-            wait_s = min(wall_s, idle_s) - time.monotonic()
     def _note_answer(self, model: str, *, good: bool) -> None:
         self._notes.model = model
         if good:
@@ -195,29 +207,9 @@ class AgentRun:
                 self._notes.answered = True
                 self._on_answer()
 
-    def _note_retry(self, data: dict[str, Any]) -> None:
-        """The CLI asks the API once more."""
-        status, attempt = data.get("error_status"), data.get("attempt") or 0
-        if status in _HINTED:
-            self._seen["retry_delay_s"] = (data.get("retry_delay_ms") or 0) / 1000
-        elif status in _REFUSED and attempt >= _REFUSALS:
-            self.stop(Stop.KEY_REFUSED, f"HTTP {status}")
-
-    async def _watch(self, timeout_s: float) -> None:
-        """The run's deadlines: wall clock and silence."""
-            case SystemMessage(subtype="api_retry", data=data):
-                self._note_retry(data)
-        wall_s = time.monotonic() + timeout_s
-        while not self._over.is_set():
-            idle_s = self._last_message_s + self._idle_timeout_s
-            wait_s = min(wall_s, idle_s) - time.monotonic()
-    def _note_answer(self, model: str, *, good: bool) -> None:
-        self._notes.model = model
-        if good:
-            self._seen["retry_delay_s"] = None
-            if not self._notes.answered:
-                self._notes.answered = True
-                self._on_answer()
+    def _note_spent(self, spent: Usage, turns: int) -> None:
+        self._notes.spent, self._notes.turns = spent, turns
+        self._on_spent(spent, turns)
 
     def _note_retry(self, data: dict[str, Any]) -> None:
         """The CLI asks the API once more."""
@@ -238,6 +230,13 @@ class AgentRun:
                 case _:
                     pass
 
+    async def _watch(self, timeout_s: float) -> None:
+        """The run's deadlines: wall clock, and silence while no tool runs."""
+        wall_s = time.monotonic() + timeout_s
+        while not self._over.is_set():
+            silent_since_s = time.monotonic() if self._open_tools else self._last_message_s
+            idle_s = silent_since_s + self._idle_timeout_s
+            wait_s = min(wall_s, idle_s) - time.monotonic()
             if wait_s <= 0:
                 self.stop(Stop.WALL if wall_s <= idle_s else Stop.IDLE)
                 return
@@ -334,28 +333,5 @@ def _cli_result(message: ResultMessage) -> CliResult:
         structured_output=message.structured_output,
         errors=tuple(message.errors or ()),
         turns=message.num_turns,
-        usage=_usage(message),
-    )
-
-
-def _usage(message: ResultMessage) -> Usage:
-    """From `model_usage`, which counts subagents; `usage` does not."""
-    by_model = {
-        model: Usage(
-            cost_usd=used.get("costUSD", 0.0),
-            input_tokens=used.get("inputTokens", 0),
-            output_tokens=used.get("outputTokens", 0),
-            cache_read_tokens=used.get("cacheReadInputTokens", 0),
-            cache_write_tokens=used.get("cacheCreationInputTokens", 0),
-        )
-        for model, used in (message.model_usage or {}).items()
-    }
-    total = sum(by_model.values(), Usage())
-    return Usage(
-        cost_usd=message.total_cost_usd or total.cost_usd,
-        input_tokens=total.input_tokens,
-        output_tokens=total.output_tokens,
-        cache_read_tokens=total.cache_read_tokens,
-        cache_write_tokens=total.cache_write_tokens,
-        by_model=by_model,
+        usage=usage_of(message.model_usage, message.total_cost_usd),
     )
