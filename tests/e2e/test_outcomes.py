@@ -132,17 +132,7 @@ CASES = {
         (scripts.bash("echo 1"), scripts.error(500), scripts.text("done")), None,
         state=JobState.SUCCEEDED, attempts=2, turns=3, cost=True,
     ),
-    # The API: what fails for good.
-    "401": api_error(401, FailureKind.AUTHENTICATION, "authenticate"),
-    "403": api_error(403, FailureKind.AUTHENTICATION, "authenticate"),
-    "402": api_error(402, FailureKind.BILLING, "402"),
-    "400, credit used up": api_error(
-        400, FailureKind.BILLING, "Credit balance is too low",
-        message="Your credit balance is too low to access the Anthropic API.",
-    ),
-    "429, spend limit": api_error(
-        429, FailureKind.BILLING, "spend limit", message="You have reached your spend limit."
-    ),
+    # The API: what fails for good. What it refuses to all jobs is in test_hold_ups.py.
     "404, unknown model": api_error(404, FailureKind.BAD_REQUEST, "model"),
     "400": api_error(400, FailureKind.BAD_REQUEST, "400", message="messages: wrong"),
     "413": api_error(413, FailureKind.BAD_REQUEST, "too large"),
