@@ -57,11 +57,12 @@ def stuck(tmp_path: Path) -> Iterator[Fleet]:
 
 
 def test_silent_cli_is_ended_by_the_idle_deadline(stuck: Fleet) -> None:
-    """Silence from the start counts as silence; the SDK alone would wait a minute."""
+    """Silence from the start counts as silence, twice; the SDK alone would wait a minute."""
     result = stuck.herd.submit(Job(prompt="Speak.", idle_timeout_s=1)).result(30)
     assert result.state is JobState.TIMED_OUT
     assert result.failure is not None
     assert result.failure.kind is FailureKind.IDLE_TIMEOUT
+    assert result.attempts == 2
 
 
 def test_silent_cli_can_be_cancelled(stuck: Fleet) -> None:

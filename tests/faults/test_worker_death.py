@@ -1,6 +1,5 @@
-"""A worker that is killed, told to end, or told to end at once."""
+"""A worker that is killed. One that is told to end: test_drain.py."""
 
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,14 +7,12 @@ from typing import Any
 import psutil
 import pytest
 
-from agentherd import EventKind, Job, JobState
+from agentherd import EventKind, Job
 from agentherd_workers.devkit import scripts
 from agentherd_workers.devkit.model_api import Step
 from support.fleet import (
     Fleet,
     await_event,
-    cli_of,
-    events_so_far,
     living,
     processes_of,
     running_fleet,
@@ -39,11 +36,6 @@ def job_of(*steps: Step, **options: Any) -> Job:
     """A scripted job."""
     chosen: dict[str, Any] = {"allowed_tools": ["Bash"], **options}
     return Job(prompt=scripts.script("Do it.", *steps), **chosen)
-
-
-def waits_for(path: Path) -> Step:
-    """A tool that ends once `path` is there."""
-    return scripts.bash(f"until [ -e {path} ]; do read -t 0.05 < <(sleep 1); done")
 
 
 def test_sigkill_of_the_worker_ends_its_agents(fleet: Fleet) -> None:
@@ -76,44 +68,6 @@ def test_next_worker_removes_what_a_killed_one_left(fleet: Fleet) -> None:
     fleet.restart_worker()
 
     assert not any(path.exists() for path in left)
-
-
-def test_warm_shutdown_lets_jobs_end(fleet: Fleet, tmp_path: Path) -> None:
-    """SIGTERM: the job that runs ends well, then the worker is gone with all it made."""
-    go = tmp_path / "go"
-    handle = fleet.herd.submit(job_of(waits_for(go), scripts.text("done")))
-    await_event(handle, EventKind.TOOL_STARTED)
-    psutil.Process(fleet.worker.pid).send_signal(signal.SIGTERM)
-    wait_until(lambda: "Warm shutdown" in fleet.worker.output(), "the worker shuts down")
-    go.touch()
-    result = handle.result(30)
-    wait_until(lambda: fleet.worker.returncode is not None, "the worker ended", 20)
-    assert (result.state, result.text, result.attempts) == (JobState.SUCCEEDED, "done", 1)
-    assert fleet.worker.returncode == 0
-    assert not list((fleet.worker.workspace_root / "workers").iterdir())
-
-
-def test_cold_shutdown_gives_the_job_to_another_worker(fleet: Fleet, tmp_path: Path) -> None:
-    """SIGQUIT: the agent is ended, its job goes on elsewhere, and no attempt is charged."""
-    go = tmp_path / "go"
-    job = job_of(scripts.bash("echo first"), waits_for(go), scripts.text("done"))
-    handle = fleet.herd.submit(job)
-    await_event(handle, EventKind.TOOL_STARTED, count=2)
-    agent = [*processes_of(handle), cli_of(handle)]
-    psutil.Process(fleet.worker.pid).send_signal(signal.SIGQUIT)
-    await_event(handle, EventKind.REQUEUED)
-    assert not living(agent)
-    wait_until(lambda: fleet.worker.returncode is not None, "the worker ended", 20)
-    assert handle.state() is JobState.QUEUED
-
-    go.touch()
-    with fleet.another_worker():
-        result = handle.result(30)
-
-    assert (result.state, result.attempts) == (JobState.SUCCEEDED, 1)
-    commands = [event.data["input"] for event in events_so_far(handle, EventKind.TOOL_STARTED)]
-    assert sum("echo first" in command for command in commands) == 1
-    assert result.usage.input_tokens == 30  # two answers before, one after
 
 
 def _with_daemons(handle: Any) -> list[psutil.Process]:

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 from celery.concurrency.base import apply_target
 from celery.concurrency.thread import ApplyResult, TaskPool  # type: ignore[attr-defined]
+from celery.platforms import EX_OK
 from celery.signals import task_revoked
+from celery.worker import state
 from celery.worker.state import revoked
 
 from agentherd_workers.agent.outcome import Stop
+from agentherd_workers.shutdown import drain_on_signals
 from agentherd_workers.supervisor import HostNotReady, reservation
 from agentherd_workers.task import queue_of_request
 
@@ -35,21 +38,29 @@ class AgentPool(TaskPool):
 
     def on_start(self) -> None:
         """Make the host ready before the first message is taken."""
+        self.app.supervisor.on_drained = self._end_when_done
         try:
             self.app.supervisor.start(self.limit, list(self.app.amqp.queues.consume_from))
         except HostNotReady as error:
             raise SystemExit(f"agentherd worker: this host can't run agents: {error}") from error
         task_revoked.connect(self._on_revoked)
+        drain_on_signals(self.app.supervisor)
 
     def on_stop(self) -> None:
-        """Warm shutdown: wait for the jobs that run."""
+        """Shutdown: after a drain no job runs, but `celery control shutdown` comes without one."""
+        self.app.supervisor.drain()
         super().on_stop()
         self.app.supervisor.stop()
 
     def on_terminate(self) -> None:
-        """Cold shutdown: give the jobs back to the queue, their agents ended."""
-        self.app.supervisor.drain()
+        """Cold shutdown: give the jobs back to the queue at once."""
+        self.app.supervisor.drain(at_once=True)
         self.on_stop()
+
+    def _end_when_done(self) -> None:
+        """Let Celery's loop end once the supervisor has no job and no thread tells of one."""
+        if self.app.supervisor.is_drained and not self._jobs:
+            state.should_stop = EX_OK  # type: ignore[assignment] # celery-types
 
     def _on_revoked(self, request: Any, terminated: bool, **_: Any) -> None:
         """Celery dropped the message of a job that was revoked before it started."""
@@ -84,6 +95,7 @@ class AgentPool(TaskPool):
 
             def done(_running: object) -> None:
                 self._jobs.pop(ticket, None)
+                self._end_when_done()
                 gate.release(booked)
                 ended.set_result(None)
 

@@ -11,10 +11,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Collection, Coroutine
-from concurrent.futures import Future
+from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import CancelledError, Future
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import partial
 from importlib.resources import as_file, files
 from pathlib import Path
 from socket import gethostname
@@ -36,11 +37,13 @@ from agentherd_workers.admission.wiring import capacity_of, classes_of, make_gat
 from agentherd_workers.agent.cli import find_cli
 from agentherd_workers.agent.outcome import Stop
 from agentherd_workers.attempt import Attempt
+from agentherd_workers.cancellations import hear_cancellations
 from agentherd_workers.ceilings.cgroups import CgroupsUnavailable, choose_cgroups
 from agentherd_workers.checkpoints.blobs import Blobs
 from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
+from agentherd_workers.drain import Drain
 from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
 from agentherd_workers.host import Host
@@ -48,6 +51,7 @@ from agentherd_workers.intake import Dropped, Intake, Settled
 from agentherd_workers.isolation import IsolationUnavailable, choose_isolation
 from agentherd_workers.janitor import sweep_leftovers
 from agentherd_workers.processes import Marks
+from agentherd_workers.roster import Roster
 from agentherd_workers.settings import WorkerSettings
 from agentherd_workers.workspace import OwnedDirectory, make_root, make_worker_directory
 
@@ -55,6 +59,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 SOCKET_TIMEOUT_S = 5.0
+RETIRE_S = 2.0
+"""How long the fleet may take to hear that the worker ends; it would notice in some seconds."""
 
 
 reservation: ContextVar[str] = ContextVar("reservation")
@@ -73,11 +79,7 @@ class Supervisor:
         self.worker = f"{gethostname()}:{os.getpid()}"
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._serve, name="agentherd", daemon=True)
-        self._opening: dict[str, Stop | None] = {}
-        """Those that are being claimed, and why they are to be stopped then."""
-        self._running: dict[str, Attempt] = {}
-        self._booked: dict[str, Attempt] = {}
-        """Those that run, by their reservation."""
+        self._roster = Roster()
         self._directory: OwnedDirectory | None = None
         self._gate: Gate | None = None
         self._marks = Marks()
@@ -85,9 +87,18 @@ class Supervisor:
         self._intake: Intake | None = None
         self._capacity: dict[str, int] = {}
         self._started_at_ms = int(time.time() * 1000)
-        self._draining = False
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self._drain = Drain(
+            self._roster,
+            settings.drain_grace_s,
+            on_begin=self._on_drain_begin,
+            on_end=self._on_drain_end,
+        )
+        self.is_draining = False
+        """The worker takes no more jobs. Read from any thread."""
+        self.is_drained = False
+        """It has none left, either."""
+        self.on_drained: Callable[[], None] = lambda: None
+        """Called from the event loop's thread when it has none left; set by the pool."""
 
     def start(self, slots: int, consumed: Collection[str]) -> None:
         """Make this host ready for so many jobs at once, of these Celery queues.
@@ -145,8 +156,11 @@ class Supervisor:
         self._guard = Guard(self._marks.worker)
         metrics.observe(self.report)
         self._thread.start()
-        duties = Duties(self._accepts.host, self.gate, self._guard, self._booked, self.report)
+        duties = Duties(
+            self._accepts.host, self.gate, self._guard, self._roster.attempts, self.report
+        )
         self._call(duties.begin())
+        self._call(self._begin_hearing())
 
     @property
     def gate(self) -> Gate:
@@ -162,7 +176,10 @@ class Supervisor:
             document: the job as a plain Celery client sent it, or None: it is in the record.
             queue: the Celery queue that its message came from.
         """
-        return self._call(self._run(job_id, document, queue, reservation.get()))
+        try:
+            return self._call(self._run(job_id, document, queue, reservation.get()))
+        except CancelledError:
+            return Dropped("the worker ends, and Redis does not answer")
 
     def stop_job(self, job_id: str, reason: Stop) -> bool:
         """End a job that runs here, soon; False: it does not."""
@@ -173,15 +190,21 @@ class Supervisor:
         withdrawn = asyncio.run_coroutine_threadsafe(self._accepts.withdraw(job_id), self._loop)
         withdrawn.add_done_callback(lambda done: _log_failure(job_id, done))
 
-    def drain(self) -> None:
-        """Give every job back to the queue; returns when no agent is left."""
-        if not self._thread.is_alive():
-            return
-        self._draining = True
-        self._call(self._stop_all(Stop.DRAINED))
+    def begin_drain(self, *, at_once: bool = False) -> None:
+        """Take no more jobs; agents end within `drain_grace_s`, or their jobs are given back.
+
+        Returns at once; safe in a signal handler. A second call grants them no more time.
+        """
+        with suppress(RuntimeError):  # the loop has ended, and with it the last job
+            self._loop.call_soon_threadsafe(partial(self._drain.begin, at_once=at_once))
+
+    def drain(self, *, at_once: bool = False) -> None:
+        """Return when no job is left here; begins to drain where nobody has."""
+        if self._thread.is_alive():
+            self._call(self._drain.end(at_once=at_once))
 
     def stop(self) -> None:
-        """Give back what still runs, then end the loop and remove the worker's directory."""
+        """Drain, then end the loop and remove the worker's directory."""
         if not self._thread.is_alive():
             return
         self.drain()
@@ -231,40 +254,33 @@ class Supervisor:
         return self._intake
 
     async def _run(self, job_id: str, document: Any, queue: str, booked: str) -> Settled | Dropped:
-        self._opening[job_id] = None
-        try:
+        with self._roster.place(job_id, booked):
             opened = await self._accepts.open(job_id, document, queue)
-        finally:
-            stopped = self._opening.pop(job_id, None)
-        if not isinstance(opened, Attempt):
-            return opened
-        if stopped is not None:
-            opened.stop(stopped)
-        self._running[job_id] = opened
-        self._booked[booked] = opened
-        self._idle.clear()
-        if self._draining:
-            opened.stop(Stop.DRAINED)
-        try:
+            if not isinstance(opened, Attempt):
+                return opened
+            self._roster.run(booked, opened)
             return await self._accepts.close(opened)
-        finally:
-            del self._running[job_id]
-            del self._booked[booked]
-            if not self._running:
-                self._idle.set()
 
     async def _stop_job(self, job_id: str, reason: Stop) -> bool:
-        attempt = self._running.get(job_id)
-        if attempt is not None:
-            attempt.stop(reason)
-        elif job_id in self._opening:
-            self._opening[job_id] = reason
-        return attempt is not None or job_id in self._opening
+        return self._roster.stop_job(job_id, reason)
 
-    async def _stop_all(self, reason: Stop) -> None:
-        for attempt in self._running.values():
-            attempt.stop(reason)
-        await self._idle.wait()
+    async def _begin_hearing(self) -> None:
+        host = self._accepts.host
+        self._hearing = asyncio.create_task(
+            hear_cancellations(
+                host.redis,
+                host.keys.cancellations,
+                lambda job_id: self._roster.stop_job(job_id, Stop.CANCELLED),
+            )
+        )
+
+    def _on_drain_begin(self) -> None:
+        self.is_draining = True
+        self.gate.wake()
+
+    def _on_drain_end(self) -> None:
+        self.is_drained = True
+        self.on_drained()
 
     def report(self) -> WorkerReport:
         """This worker as operators see it."""
@@ -275,7 +291,7 @@ class Supervisor:
             version=__version__,
             started_at_ms=self._started_at_ms,
             slots=self.gate.limits.slots,
-            running=len(self._running),
+            running=len(self._roster.attempts),
             capacity=self._capacity,
             mark=self._marks.worker,
             isolation=means.isolation,
@@ -286,8 +302,9 @@ class Supervisor:
 
     async def _close(self) -> None:
         host = self._accepts.host
-        with suppress(RedisError, OSError):
-            await run_async(hosts.retire(host.keys, self.worker, self._capacity), host.redis)
+        with suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(RETIRE_S):
+                await run_async(hosts.retire(host.keys, self.worker, self._capacity), host.redis)
         me = asyncio.current_task()
         others = [task for task in asyncio.all_tasks() if task is not me]
         for task in others:

@@ -19,7 +19,7 @@ class FailureKind(StrEnum):
     WALL_TIMEOUT = "wall_timeout"
     """`timeout_s` passed."""
     IDLE_TIMEOUT = "idle_timeout"
-    """No message from the agent for `idle_timeout_s`."""
+    """No message from the agent for `idle_timeout_s`, again after it was resumed once."""
     CANCELLED = "cancelled"
     """Someone cancelled the job."""
     EXPIRED = "expired"

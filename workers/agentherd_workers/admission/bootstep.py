@@ -22,20 +22,32 @@ class GateStep(bootsteps.StartStopStep):
     def register_with_event_loop(self, consumer: Any, hub: Any) -> None:
         """Make the loop turn now and then, and at once when something was given back.
 
-        After each turn the queues are offered anew (kombu's on_poll_start).
+        After each turn the queues are offered anew (kombu's on_poll_start). While the worker
+        drains, the loop turns on: it answers pings, and acknowledges what ends.
         """
         gate = _gate(consumer)
-        hub.call_repeatedly(TICK_S, gate.turn)
-        gate.wake = lambda: hub.call_soon(gate.turn)
+        supervisor = consumer.app.supervisor
+        closed = False
+
+        def turn() -> None:
+            nonlocal closed
+            if not supervisor.is_draining:
+                gate.turn()
+            elif not closed:
+                closed = True
+                self.close(consumer)
+
+        hub.call_repeatedly(TICK_S, turn)
+        gate.wake = lambda: hub.call_soon(turn)
 
     def info(self, consumer: Any) -> dict[str, Any]:  # type: ignore[override] # celery-types
         """What `celery inspect stats` shows."""
         return {"gate": _gate(consumer).report().model_dump(mode="json")}
 
     def close(self, consumer: Any) -> None:
-        """The worker ends: book nothing more, and put back what a last BRPOP pops.
+        """The worker drains or ends: book nothing more, and put back what a last BRPOP pops.
 
-        Nobody would read its reply until the jobs that run have ended, which takes hours.
+        Nobody would read its reply until the jobs that run have ended.
         """
         _gate(consumer).stop()
         with suppress(queue.Empty, *consumer.connection_errors):
