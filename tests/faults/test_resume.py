@@ -58,11 +58,6 @@ def give_back(fleet: Fleet, handle: JobHandle) -> None:
     )
 
 
-def asked(fleet: Fleet) -> str:
-    """All that the model was sent in its last request."""
-    return str(fleet.model.requests[-1])
-
-
 def commands(handle: JobHandle) -> list[str]:
     """The shell commands of all attempts."""
     return [str(event.data["input"]) for event in events_so_far(handle, EventKind.TOOL_STARTED)]
@@ -104,7 +99,7 @@ def test_files_are_back_after_a_sigkill(fleet: Fleet, tmp_path: Path) -> None:
     restored = await_event(handle, EventKind.RESTORED).data
     assert restored["files"] == 3
     assert not restored["complete"]
-    assert "is back as it was up to" in asked(fleet)
+    assert "is back as it was up to" in str(fleet.model.requests[-1].body)
     assert find(fleet, handle) is None
 
 
@@ -124,6 +119,9 @@ def test_files_are_back_as_they_were_after_a_drain(fleet: Fleet, tmp_path: Path)
     await_event(handle, EventKind.REQUEUED)
     wait_until(lambda: fleet.worker.returncode is not None, "the worker ended", 30)
     assert stored(fleet, handle).complete
+    # Another job, whose attempts before ran for nearly as long as they all may.
+    late = fleet.herd.submit(job_of(waits_for(tmp_path / "never"), timeout_s=1000))
+    fleet.herd.connection.redis.hset(fleet.herd.keys.job(late.id), "ran_s", "999")
 
     go.touch()
     fleet.restart_worker()
@@ -131,4 +129,6 @@ def test_files_are_back_as_they_were_after_a_drain(fleet: Fleet, tmp_path: Path)
 
     assert (result.state, result.attempts) == (JobState.SUCCEEDED, 1)
     assert await_event(handle, EventKind.RESTORED).data["complete"]
-    assert "with all files as you left them" in asked(fleet)
+    assert late.result(60).state is JobState.TIMED_OUT
+    prompts = [request.body for request in fleet.model.requests]
+    assert any("with all files as you left them" in str(prompt) for prompt in prompts)

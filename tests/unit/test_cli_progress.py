@@ -34,6 +34,19 @@ def event(kind: EventKind | str, **data: object) -> JobEvent:
         (EventKind.TOOL_FINISHED, {"is_error": True, "output": "no"}, "error: no"),
         (EventKind.TEXT, {"text": "hi", "subagent": "critic"}, "[subagent] hi"),
         (EventKind.REQUEUED, {"reason": "lost", "delay_s": 2}, "lost, again in 2 s"),
+        (EventKind.RESTORED, {"files": 3, "complete": True}, "3 files, all as they were left"),
+        (
+            EventKind.RESTORED,
+            {"files": 3, "age_s": 9.5, "too_large": "more than 64 MiB"},
+            "3 files, as of up to 9.5 s before the interruption;"
+            " later too large to be stored: more than 64 MiB",
+        ),
+        (
+            EventKind.RESTORED,
+            {"files": None, "unreadable": True},
+            "no files: the stored copy could not be read",
+        ),
+        (EventKind.RESTORED, {"files": None}, "no files"),
         (
             EventKind.ENDED,
             {"state": "failed", "failure_kind": "crashed", "message": "gone"},
