@@ -15,7 +15,7 @@ from agentherd.contract.cancelling import Cancellation, CancelOutcome
 from agentherd.contract.events import EventKind, JobEvent
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.files import InputFile
-from agentherd.contract.hosts import GateReport, WorkerReport
+from agentherd.contract.hosts import BreakerReport, GateReport, WorkerReport
 from agentherd.contract.job import (
     ForkSession,
     Job,
@@ -40,6 +40,7 @@ from agentherd.errors import (
     InvalidSettings,
     JobFailed,
     JobNotFound,
+    NotRetryable,
     ResultTimeout,
     SessionBusy,
     SubmitIncomplete,
@@ -54,6 +55,7 @@ __all__ = [
     "ArtifactNotFound",
     "AsyncHerd",
     "AsyncJobHandle",
+    "BreakerReport",
     "BrokerUnavailable",
     "CancelOutcome",
     "Cancellation",
@@ -78,6 +80,7 @@ __all__ = [
     "JobState",
     "JobSummary",
     "NewSession",
+    "NotRetryable",
     "RemoteServer",
     "Resources",
     "ResultTimeout",

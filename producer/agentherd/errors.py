@@ -3,6 +3,7 @@
 AgentherdError
 ├── InvalidJob            (ValueError)        a job that can't be accepted, every problem listed
 │   └── UnknownWireVersion                    written by a newer agentherd
+├── NotRetryable          (ValueError)        the job has not failed, so it can't be tried again
 ├── IdempotencyConflict   (ValueError)        the key was used for a different job
 ├── SessionBusy                               another job of that session has not ended
 ├── SubmitIncomplete                          of many jobs, some were queued and some were not
@@ -32,6 +33,7 @@ __all__ = [
     "InvalidSettings",
     "JobFailed",
     "JobNotFound",
+    "NotRetryable",
     "Problem",
     "ResultTimeout",
     "SessionBusy",
@@ -75,6 +77,21 @@ class InvalidJob(_ProblemList):
     """A job that can't be accepted; nothing was sent. `problems` lists every one."""
 
     noun = "job field"
+
+
+class NotRetryable(AgentherdError, ValueError):
+    """Only a job that ended without success can be tried again. Wait for its end, or cancel it."""
+
+    def __init__(self, job_id: str, state: str) -> None:
+        super().__init__(
+            f"job {job_id} is {state}; only one that failed, timed out, expired or was cancelled"
+            " can be tried again"
+        )
+        self.job_id = job_id
+        self.state = state
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.job_id, self.state)
 
 
 class UnknownWireVersion(InvalidJob):

@@ -399,6 +399,8 @@ def test_doctor_on_redis(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         "eviction": "ok",
         "clock": "ok",
         "jobs": "warning",
+        "breaker": "ok",
+        "poison": "ok",
     }
     assert "1 queued" in by_name["jobs"]["detail"]
     assert "agents.4g: 1 waiting" in by_name["jobs"]["detail"]

@@ -7,16 +7,25 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from agentherd import BreakerReport, FailureKind
 from agentherd.checks import Check, CheckStatus
 from agentherd.cli import doctor, plugins
 from agentherd.cli.exits import CommandFailed
 from agentherd.cli.redis_checks import (
+    breaker_check,
     clock_check,
     eviction_check,
     jobs_check,
     persistence_check,
+    poison_check,
     version_check,
 )
+
+
+def refused(kind: FailureKind) -> BreakerReport:
+    """The model API refuses the fleet."""
+    return BreakerReport(kind=kind, message="m", worker="w", opened_at_ms=1, next_probe_ms=2)
+
 
 OK, WARNING, FAILED = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILED
 
@@ -39,6 +48,11 @@ OK, WARNING, FAILED = CheckStatus.OK, CheckStatus.WARNING, CheckStatus.FAILED
         (eviction_check(2**20, "allkeys-lru"), WARNING),
         (clock_check(0.01), OK),
         (clock_check(-3), WARNING),
+        (breaker_check(None), OK),
+        (breaker_check(refused(FailureKind.BILLING)), FAILED),
+        (breaker_check(refused(FailureKind.AUTHENTICATION)), FAILED),
+        (poison_check(0), OK),
+        (poison_check(3), WARNING),
         (jobs_check({"queued": 1, "running": 1}, {"agents": 1}), OK),
         (jobs_check({"queued": 1, "running": 0}, {"agents": 1}), WARNING),
     ],

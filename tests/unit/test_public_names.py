@@ -7,11 +7,11 @@ import agentherd
 
 PROMISED = {
     "AgentherdError", "Artifact", "ArtifactNotFound", "AsyncHerd", "AsyncJobHandle",
-    "BrokerUnavailable", "CancelOutcome", "Cancellation", "ClassNotServed", "EventKind",
+    "BreakerReport", "BrokerUnavailable", "CancelOutcome", "Cancellation", "ClassNotServed", "EventKind",
     "Failure", "FailureKind", "ForkSession",
     "GateReport", "Herd", "IdempotencyConflict", "InputFile", "InvalidJob", "InvalidSettings",
     "Job", "JobEvent", "JobFailed", "JobHandle", "JobNotFound", "JobPage", "JobResult",
-    "JobState", "JobSummary", "NewSession", "RemoteServer", "Resources", "ResultTimeout",
+    "JobState", "JobSummary", "NewSession", "NotRetryable", "RemoteServer", "Resources", "ResultTimeout",
     "ResumeSession", "RetryPolicy", "SessionBusy", "StdioServer", "Subagent",
     "SubmitIncomplete", "SubmitRules", "SystemPrompt", "UnknownWireVersion", "Usage",
     "WorkerReport",

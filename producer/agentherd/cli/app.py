@@ -18,6 +18,8 @@ _COMMANDS = {
     "transcript": ("transcript", "Show a job's conversation."),
     "cancel": ("cancel", "End jobs, waiting or running."),
     "artifacts": ("artifacts", "List, save or print the files a job kept."),
+    "failed": ("failed", "List the jobs that failed for good."),
+    "retry": ("retry", "Try failed jobs again."),
     "hosts": ("hosts", "Show the live workers and their gates."),
     "doctor": ("doctor", "Check Redis and this host."),
 }

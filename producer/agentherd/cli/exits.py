@@ -78,7 +78,7 @@ def readable_errors() -> Iterator[None]:
         raise CommandFailed(ExitCode.NOT_ENDED, str(error)) from None
     except errors.JobFailed as error:
         raise CommandFailed(ExitCode.UNSUCCESSFUL, str(error)) from None
-    except (errors.IdempotencyConflict, errors.SessionBusy) as error:
+    except (errors.IdempotencyConflict, errors.SessionBusy, errors.NotRetryable) as error:
         raise CommandFailed(ExitCode.USAGE, str(error)) from None
     except errors.AgentherdError as error:
         raise CommandFailed(ExitCode.UNSUCCESSFUL, str(error)) from None

@@ -15,8 +15,8 @@ from agentherd.checks import Check, CheckStatus
 from agentherd.cli.progress import refusal_text
 from agentherd.client.blocking import Herd
 from agentherd.client.connection import display_url
-from agentherd.contract.hosts import BreakerReport
 from agentherd.contract.failures import FailureKind
+from agentherd.contract.hosts import BreakerReport
 from agentherd.contract.states import LIVE, JobState
 from agentherd.errors import BrokerUnavailable
 from agentherd.layout import breaker, poison, queues

@@ -15,6 +15,7 @@ from agentherd.layout.records import JobRecord
 _JSON_FIELDS = (
     "job_id", "state", "tenant", "session_id", "queue", "priority", "attempt", "preview", "model",
     "metadata", "served", "released_at_ms", "started_at_ms", "finished_at_ms", "worker", "turns",
+    "retry_of", "retried_as",
 )  # fmt: skip
 
 
@@ -75,6 +76,8 @@ def _fields(record: JobRecord) -> list[tuple[str, str]]:
         ("tokens", f"{usage.input_tokens} in, {usage.output_tokens} out"),
         ("artifacts", str(len(result.artifacts)) if result and result.artifacts else ""),
         ("denied tools", ", ".join(result.permission_denials) if result else ""),
+        ("retry of", record.retry_of or ""),
+        ("tried again as", record.retried_as or ""),
         ("metadata", ", ".join(f"{name}={value}" for name, value in record.metadata.items())),
     ]
     return [(name, value) for name, value in fields if value]

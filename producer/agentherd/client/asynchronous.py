@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from datetime import datetime
 from typing import Self
 
-from agentherd.client import requests
+from agentherd.client import requests, retrying
 from agentherd.client.connection import AsyncConnection, check_options
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
@@ -83,6 +83,11 @@ class AsyncHerd:
         """The live workers; see `Herd.workers`."""
         return await self.connection.run(requests.workers(self.keys))
 
+    async def retry(self, job_id: str, *, resume: bool = False) -> "AsyncJobHandle":
+        """Submit a job once more that ended without success; see `Herd.retry`."""
+        operation = retrying.retry(self.keys, self.rules, check_job_id(job_id), resume=resume)
+        return self.job(await self.connection.run(operation))
+
     async def close(self) -> None:
         """Close every connection."""
         await self.connection.close()
@@ -143,3 +148,7 @@ class AsyncJobHandle:
     async def artifact(self, name: str) -> bytes:
         """The bytes of one artifact; raises `ArtifactNotFound`."""
         return await self.herd.connection.run(requests.artifact(self.herd.keys, self.id, name))
+
+    async def retry(self, *, resume: bool = False) -> "AsyncJobHandle":
+        """Try the job again that ended without success; see `Herd.retry`."""
+        return await self.herd.retry(self.id, resume=resume)

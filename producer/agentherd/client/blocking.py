@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Self
 
-from agentherd.client import requests
+from agentherd.client import requests, retrying
 from agentherd.client.connection import Connection, check_options
 from agentherd.client.requests import SubmitRules
 from agentherd.client.waiting import Deadline, EventFeed, ResultWait, wait_slice_ms
@@ -126,6 +126,24 @@ class Herd:
         """The live workers, as they reported themselves in the last seconds."""
         return self.connection.run(requests.workers(self.keys))
 
+    def retry(self, job_id: str, *, resume: bool = False) -> "JobHandle":
+        """Submit a job that ended without success once more, as a new job of the same content.
+
+        However often it is called for a job, there is one new job. Its record names the old one
+        (`retry_of`), and the old one's names it (`retried_as`).
+
+        Args:
+            resume: go on with the old job's session, where that has a transcript; else the new
+                job begins as the old one did.
+
+        Raises:
+            JobNotFound: never submitted, or past its retention.
+            NotRetryable: it has not ended, or it succeeded.
+            InvalidJob: its content can't be read by this agentherd.
+        """
+        operation = retrying.retry(self.keys, self.rules, check_job_id(job_id), resume=resume)
+        return self.job(self.connection.run(operation))
+
     def close(self) -> None:
         """Close every connection."""
         self.connection.close()
@@ -201,3 +219,7 @@ class JobHandle:
     def artifact(self, name: str) -> bytes:
         """The bytes of one artifact; raises `ArtifactNotFound`."""
         return self.herd.connection.run(requests.artifact(self.herd.keys, self.id, name))
+
+    def retry(self, *, resume: bool = False) -> "JobHandle":
+        """Try the job again that ended without success; see `Herd.retry`."""
+        return self.herd.retry(self.id, resume=resume)

@@ -23,6 +23,11 @@ class JobSummary(Report):
     cost_usd: float | None
     """None until the job has ended."""
     failure_kind: FailureKind | None
+    failure_message: str | None = None
+    retry_of: str | None = None
+    """The ended job that this one tries again."""
+    retried_as: str | None = None
+    """The job that tries this one again."""
 
 
 class JobPage(Report):

@@ -28,6 +28,8 @@ _FIELDS = (
     "started_at_ms",
     "finished_at_ms",
     "result",
+    "retry_of",
+    "retried_as",
 )
 
 
@@ -145,4 +147,7 @@ def _summary(row: Sequence[bytes | None]) -> JobSummary:
         finished_at_ms=int(fields["finished_at_ms"]) if "finished_at_ms" in fields else None,
         cost_usd=result.get("usage", {}).get("cost_usd", 0.0) if result else None,
         failure_kind=(result.get("failure") or {}).get("kind"),
+        failure_message=(result.get("failure") or {}).get("message"),
+        retry_of=fields.get("retry_of"),
+        retried_as=fields.get("retried_as"),
     )

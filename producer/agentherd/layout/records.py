@@ -22,6 +22,7 @@ DUE_LIMIT = 100
 """Scheduled jobs released per look."""
 _FIELDS = (
     "job_id", "state", "tenant", "session_id", "queue", "priority", "attempt", "preview", "model",
+    "retry_of", "retried_as",
     "metadata", "submitted_at_us", "released_at_ms", "started_at_ms", "finished_at_ms", "worker",
     "fence", "usage", "resources", "turns", "ran_s", "idle_resumes", "result",
 )  # fmt: skip
@@ -59,6 +60,10 @@ class JobRecord:
     ran_s: float
     """How long their agents ran, likewise."""
     idle_resumes: int
+    retry_of: str | None = None
+    """The ended job that this one tries again."""
+    retried_as: str | None = None
+    """The job that tries this one again."""
     """Attempts that followed on one whose agent fell silent."""
     result: JobResult | None
     served: bool | None = None
@@ -88,6 +93,8 @@ def record_from(fields: dict[str, str]) -> JobRecord:
         worker=fields.get("worker"),
         fence=_number(fields, "fence"),
         usage=Usage.model_validate_json(fields.get("usage") or "{}"),
+        retry_of=fields.get("retry_of"),
+        retried_as=fields.get("retried_as"),
         resources=Resources.model_validate_json(fields.get("resources") or "{}"),
         turns=int(fields.get("turns") or 0),
         ran_s=float(fields.get("ran_s") or 0),

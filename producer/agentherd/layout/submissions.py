@@ -29,6 +29,8 @@ class Submission:
     session_id: str
     spec: str
     """The job as wire JSON."""
+    retry_of: str = ""
+    """The ended job that it tries again, if it does."""
 
     @property
     def digest(self) -> str:
@@ -144,6 +146,7 @@ def _fields(new: Submission, queue: str, preview: str) -> dict[str, str]:
         "queue": queue,
         "priority": str(new.job.priority),
         "spec": new.spec,
+        **({"retry_of": new.retry_of} if new.retry_of else {}),
     }
 
 
