@@ -32,6 +32,7 @@ from agentherd.layout import hosts, records, transcripts
 from agentherd.layout.records import Claim, JobRecord
 from agentherd.layout.transcripts import Appended, Entry, SessionKeys
 from agentherd_workers.devkit.redis_server import RedisServer, free_port
+from support.records import claim, run_to_end
 from support.waiting import wait_until
 
 AGENTHERD = Path(sys.executable).with_name("agentherd")
@@ -209,6 +210,28 @@ def test_an_unknown_job_ends_with_3(run: Run, command: str) -> None:
     ended = run(command, "absent")
     assert ended.exit_code == 3
     assert ended.stderr == "agentherd: no job absent: never submitted, or past its retention\n"
+
+
+def test_cancel_tells_what_became_of_each_job(run: Run, herd: Herd) -> None:
+    """Also where one of them is unknown: the others are cancelled all the same."""
+    waits, ended, runs = (submitted(run) for _ in range(3))
+    run_to_end(herd, ended)
+    claim(herd, runs)
+    told = run("cancel", waits, "absent", ended, runs, "--reason", "enough")
+    assert told.exit_code == 3
+    assert told.stdout.splitlines() == [
+        f"{waits}  cancelled", f"{ended}  succeeded", f"{runs}  running"
+    ]  # fmt: skip
+    assert told.stderr.splitlines() == [
+        f"job {ended} had ended before",
+        f"job {runs} runs; its worker ends it",
+        "agentherd: no job absent: never submitted, or past its retention",
+    ]
+    as_json = run("cancel", waits, "--json")
+    assert as_json.exit_code == 0
+    assert json.loads(as_json.stdout) == {
+        "job_id": waits, "outcome": "ended", "state": "cancelled"
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(
