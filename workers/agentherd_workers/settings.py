@@ -87,7 +87,7 @@ class WorkerSettings(HerdSettings):
     them back takes up to 4 s more: `docker stop` kills after 10 s, Kubernetes after 30 s."""
     checkpoint_url: SecretStr | None = None
     """Where workspaces are kept for another attempt, as an fsspec URL such as `s3://bucket/path`
-    or `file:///mnt/shared`; None: in Redis."""
+    or `file:///mnt/shared`; None: in Redis. The place must belong to this fleet alone."""
     checkpoint_every_s: Annotated[float, Field(ge=1, le=24 * 3600)] = 15.0
     """A workspace that changed is stored at most this often, and when its job is given back."""
     max_checkpoint_bytes: Annotated[Bytes, at_least(0)] = ByteSize(64 * MiB)
