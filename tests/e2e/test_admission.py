@@ -494,7 +494,7 @@ def test_the_gate_is_right_after_redis_was_away(tmp_path: Path) -> None:
 
 def test_a_worker_that_shuts_down_strands_no_message(tmp_path: Path) -> None:
     """What its last BRPOP pops goes back at once, not when the last job has ended."""
-    with running_host(tmp_path) as host:
+    with running_host(tmp_path, settings={"drain_grace_s": "60"}) as host:
         running = host.submit(
             scripts.script("Wait", scripts.slow("x" * 40, chunks=40, delay_s=0.1))
         )
