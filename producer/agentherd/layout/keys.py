@@ -11,7 +11,7 @@
 | expiries | sorted set | as the index it belongs to | finish | finish | 0.1 KB |
 | leases | sorted set | while jobs run | claim, renew, finish | leader | 0.1 KB |
 | scheduled | sorted set | while jobs wait for their time | submit, requeue | leader | 0.1 KB |
-| checkpoint | hash | while the job is live, `session_ttl_s` at most | worker | worker | the workspace, or where it is |
+| checkpoint | hash | while live, or `session_ttl_s` | worker | worker | workspace, or its place |
 | leader | string | some seconds, renewed | worker | worker | - |
 | queues | set | for ever; a few names | submit | leader | - |
 | breaker | hash | for ever | worker | worker, doctor | - |
