@@ -11,7 +11,7 @@ import pytest
 
 from agentherd import EventKind, Herd, Job, JobHandle, JobState
 from agentherd.contract.states import TERMINAL, TRANSITIONS
-from agentherd.layout import records
+from agentherd.layout import leading, records
 from agentherd.layout.records import Claim, JobRecord, Overdue, Refused, Renewal, Requeued
 from agentherd_workers.devkit.redis_server import RedisServer
 from support import records as acting
@@ -47,7 +47,10 @@ def requeue(herd: Herd, record: JobRecord, *, delay_ms: int = 0, refund: bool = 
 
 
 def release_due(herd: Herd) -> int:
-    return herd.connection.run(records.release_due(herd.keys))
+    """As the leader does."""
+    duty = herd.connection.run(leading.tick(herd.keys, "w1@host", leads=False))
+    assert duty is not None
+    return sum(herd.connection.run(records.release(herd.keys, job_id)) for job_id in duty.due)
 
 
 def queue(herd: Herd) -> list[str]:

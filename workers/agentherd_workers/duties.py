@@ -10,7 +10,7 @@ from typing import Any
 from redis.exceptions import RedisError
 
 from agentherd.contract.hosts import WorkerReport
-from agentherd.layout import breaker, hosts, queues, records
+from agentherd.layout import breaker, hosts, queues
 from agentherd.layout.operations import run_async
 from agentherd_workers import processes
 from agentherd_workers.admission.gate import Gate, GateReason
@@ -19,11 +19,10 @@ from agentherd_workers.breaker import LOOK_EVERY_S as BREAKER_EVERY_S
 from agentherd_workers.ceilings.meter import Excess
 from agentherd_workers.guard import Guard
 from agentherd_workers.host import Host
+from agentherd_workers.leader import Leader
 
 log = logging.getLogger(__name__)
 
-RELEASE_EVERY_S = 1.0
-"""How often scheduled jobs are looked for."""
 MEASURE_EVERY_S = 0.25
 """How often what jobs take is measured."""
 LOOK_EVERY_S = 0.5
@@ -65,7 +64,7 @@ class Duties:
     async def begin(self) -> None:
         """Begin all of them, each on its own."""
         duties = (
-            self._release_scheduled,
+            Leader(self._host).stand,
             self._measure_jobs,
             self._look_at_queues,
             self._look_at_breaker,
@@ -74,12 +73,6 @@ class Duties:
             _collect_orphans,
         )
         self._tasks = [asyncio.create_task(_keep_up(duty)) for duty in duties]
-
-    async def _release_scheduled(self) -> None:
-        while True:
-            with suppress(RedisError, OSError):
-                await run_async(records.release_due(self._host.keys), self._host.redis)
-            await asyncio.sleep(RELEASE_EVERY_S)
 
     async def _measure_jobs(self) -> None:
         """Hold the ceilings, and tell the book what sessions use."""

@@ -6,6 +6,7 @@
 | agentherd.gate.headroom | By, RAM for further sessions | |
 | agentherd.breaker.open | 1: the model API refuses the fleet, and no jobs are taken | kind |
 | agentherd.gate.booked | By, ceilings of all sessions of the host | |
+| agentherd.jobs.recovered | jobs whose worker was lost, counted up by the leader | fate |
 | agentherd.messages.poison | messages that were no jobs, counted up | queue |
 | agentherd.sessions | running in this worker | |
 | agentherd.slots | jobs at once in this worker | |
@@ -32,6 +33,18 @@ def _poison() -> Counter:
 def count_poison(queue: str) -> None:
     """Count a message that was no job."""
     _poison().add(1, {"queue": queue})
+
+
+@cache
+def _recovered() -> Counter:
+    return get_meter("agentherd", __version__).create_counter(
+        "agentherd.jobs.recovered", "{job}", "Jobs whose worker was lost"
+    )
+
+
+def count_recovery(fate: str) -> None:
+    """Count a job that was taken from a lost worker, by what was done with it."""
+    _recovered().add(1, {"fate": fate})
 
 
 def observe(report: Callable[[], WorkerReport]) -> None:

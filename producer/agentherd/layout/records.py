@@ -18,13 +18,11 @@ MAX_PEAKS = 2_000
 """Ended jobs of a queue whose peaks are kept; see `agentherd capacity --from-history`."""
 DEFAULT_RETENTION_S = 7 * 24 * 3600.0
 """How long records, events and artifacts of ended jobs are kept where nothing else is set."""
-DUE_LIMIT = 100
-"""Scheduled jobs released per look."""
 _FIELDS = (
     "job_id", "state", "tenant", "session_id", "queue", "priority", "attempt", "preview", "model",
-    "retry_of", "retried_as",
     "metadata", "submitted_at_us", "released_at_ms", "started_at_ms", "finished_at_ms", "worker",
     "fence", "usage", "resources", "turns", "ran_s", "idle_resumes", "result",
+    "retry_of", "retried_as", "cancel_reason",
 )  # fmt: skip
 """Of a record, without the job's content."""
 
@@ -60,12 +58,14 @@ class JobRecord:
     ran_s: float
     """How long their agents ran, likewise."""
     idle_resumes: int
+    """Attempts that followed on one whose agent fell silent."""
+    result: JobResult | None
     retry_of: str | None = None
     """The ended job that this one tries again."""
     retried_as: str | None = None
     """The job that tries this one again."""
-    """Attempts that followed on one whose agent fell silent."""
-    result: JobResult | None
+    cancel_reason: str | None = None
+    """Why someone asked to cancel it while it ran, which may be empty; None: nobody did."""
     served: bool | None = None
     """Of a job that waits in its queue: whether a live worker consumes that; None: not asked."""
 
@@ -93,10 +93,11 @@ def record_from(fields: dict[str, str]) -> JobRecord:
         worker=fields.get("worker"),
         fence=_number(fields, "fence"),
         usage=Usage.model_validate_json(fields.get("usage") or "{}"),
-        retry_of=fields.get("retry_of"),
-        retried_as=fields.get("retried_as"),
         resources=Resources.model_validate_json(fields.get("resources") or "{}"),
         turns=int(fields.get("turns") or 0),
+        retry_of=fields.get("retry_of"),
+        retried_as=fields.get("retried_as"),
+        cancel_reason=fields.get("cancel_reason"),
         ran_s=float(fields.get("ran_s") or 0),
         idle_resumes=int(fields.get("idle_resumes") or 0),
         result=None
@@ -367,28 +368,25 @@ def requeue(
     return Requeued(reply)
 
 
-def release_due(keys: Keys) -> Operation[int]:
-    """Queue the scheduled jobs whose time has come; how many. Safe to run in every worker."""
-    due = yield Script("due", keys={"scheduled": keys.scheduled}, args={"limit": DUE_LIMIT})
-    released = 0
-    for job_id in map(text, due):
-        found = yield Command("HMGET", keys.job(job_id), "tenant", "queue", "priority")
-        tenant, queue, priority = (text(value) if value else "" for value in found)
-        released += yield Script(
-            "release",
-            keys={
-                "record": keys.job(job_id),
-                "events": keys.events(job_id),
-                "scheduled": keys.scheduled,
-                "queue": queue_list(queue, int(priority or 0)),
-                "scheduled_index": keys.state_index(JobState.SCHEDULED),
-                "tenant_scheduled_index": keys.tenant_index(tenant, JobState.SCHEDULED),
-                "queued_index": keys.state_index(JobState.QUEUED),
-                "tenant_queued_index": keys.tenant_index(tenant, JobState.QUEUED),
-            },
-            args={"job_id": job_id},
-        )
-    return released
+def release(keys: Keys, job_id: str) -> Operation[bool]:
+    """Queue a scheduled job; False: it is not scheduled any more. See release.lua."""
+    found = yield Command("HMGET", keys.job(job_id), "tenant", "queue", "priority")
+    tenant, queue, priority = (text(value) if value else "" for value in found)
+    reply = yield Script(
+        "release",
+        keys={
+            "record": keys.job(job_id),
+            "events": keys.events(job_id),
+            "scheduled": keys.scheduled,
+            "queue": queue_list(queue, int(priority or 0)),
+            "scheduled_index": keys.state_index(JobState.SCHEDULED),
+            "tenant_scheduled_index": keys.tenant_index(tenant, JobState.SCHEDULED),
+            "queued_index": keys.state_index(JobState.QUEUED),
+            "tenant_queued_index": keys.tenant_index(tenant, JobState.QUEUED),
+        },
+        args={"job_id": job_id},
+    )
+    return bool(reply)
 
 
 def _number(fields: dict[str, str], name: str) -> int | None:

@@ -8,10 +8,13 @@
 -- KEYS[7] queued_index: jobs queued, by time of submit
 -- KEYS[8] tenant_queued_index: the tenant's
 -- ARGV[1] job_id: the job's id
--- Reply: 1 released | 0 not scheduled, or gone
+-- Reply: 1 released | 0 not scheduled, or gone | an error where the record lacks a field
 local job_id = ARGV[1]
-redis.call('ZREM', KEYS[3], job_id)
 local known = redis.call('HMGET', KEYS[1], 'state', 'submitted_at_us', 'message', 'attempt')
+if known[1] == 'scheduled' and not (known[2] and known[3] and known[4]) then
+  return redis.error_reply('the record is damaged')
+end
+redis.call('ZREM', KEYS[3], job_id)
 if known[1] ~= 'scheduled' then
   return 0
 end
