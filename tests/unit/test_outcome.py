@@ -61,6 +61,7 @@ ROWS: list[tuple[dict[str, Any], JobState, FailureKind | None]] = [
     ({"result": INTERRUPTED, "stop": Stop.IDLE}, S.TIMED_OUT, F.IDLE_TIMEOUT),
     ({"result": INTERRUPTED, "stop": Stop.DRAINED}, S.FAILED, F.LOST),
     ({"result": INTERRUPTED, "stop": Stop.LEASE_LOST}, S.FAILED, F.LOST),
+    ({"result": INTERRUPTED, "stop": Stop.KEY_REFUSED}, S.FAILED, F.AUTHENTICATION),
     ({"result": broken("error_during_execution", terminal_reason=None)}, S.FAILED, F.AGENT_ERROR),
     ({"result": api_error(429)}, S.FAILED, F.RATE_LIMITED),
     ({"result": api_error(None), "api_error": "rate_limit"}, S.FAILED, F.RATE_LIMITED),
@@ -175,6 +176,22 @@ def test_only_a_rate_limit_says_when_to_come_back() -> None:
     failure = verdict(Observed(result=api_error(500), resets_at_s=1060, now_s=0)).failure
     assert failure is not None
     assert failure.retry_after_s is None
+
+
+@pytest.mark.parametrize(
+    ("status", "resets_at_s", "wait_s"),
+    [(429, None, 37.0), (529, None, 37.0), (429, 1060, 60.0), (400, None, None), (401, None, None)],
+)
+def test_the_clis_last_wait_holds_what_the_api_asked_for(
+    status: int, resets_at_s: int | None, wait_s: float | None
+) -> None:
+    """Unless the API named the time; and only where another attempt follows."""
+    seen = Observed(
+        result=api_error(status), resets_at_s=resets_at_s, retry_delay_s=37.0, now_s=1000
+    )
+    failure = verdict(seen).failure
+    assert failure is not None
+    assert failure.retry_after_s == wait_s
 
 
 def test_a_message_says_what_was_seen_and_is_bounded() -> None:
