@@ -1,6 +1,7 @@
 """What a Celery message becomes before any agent runs: refused, dropped, or told its result."""
 
 from collections.abc import AsyncIterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from agentherd_workers.attempt import Attempt
 from agentherd_workers.breaker import Breaker
 from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.confinement import Means
+from agentherd_workers.deadlines import Deadlines
 from agentherd_workers.devkit.redis_server import RedisServer
 from agentherd_workers.host import Host
 from agentherd_workers.intake import Dropped, Intake, Settled
@@ -34,25 +36,27 @@ NOWHERE = Path("/nonexistent")
 async def intake(redis_server: RedisServer, herd: Herd, tmp_path: Path) -> AsyncIterator[Intake]:
     """A worker's intake on the same Redis; no job here comes so far as to need a CLI."""
     async with Redis.from_url(redis_server.url) as redis:
-        yield Intake(
-            Host(
-                settings=WorkerSettings(workspace_root=tmp_path),
-                keys=herd.keys,
-                redis=redis,
-                launcher=NOWHERE,
-                means=Means(
-                    isolation=Isolation.PROCESS,
-                    cgroups=None,
-                    marks=Marks(),
-                    cli=NOWHERE,
-                    readable=(),
-                ),
-                ceilings={},
-                breaker=Breaker(),
-                checkpoints=CheckpointStore(redis, herd.keys, None, ttl_ms=60_000),
-                worker="w1@host",
+        with closing(Deadlines()) as deadlines:
+            yield Intake(
+                Host(
+                    settings=WorkerSettings(workspace_root=tmp_path),
+                    keys=herd.keys,
+                    redis=redis,
+                    launcher=NOWHERE,
+                    means=Means(
+                        isolation=Isolation.PROCESS,
+                        cgroups=None,
+                        marks=Marks(),
+                        cli=NOWHERE,
+                        readable=(),
+                    ),
+                    deadlines=deadlines,
+                    ceilings={},
+                    breaker=Breaker(),
+                    checkpoints=CheckpointStore(redis, herd.keys, None, ttl_ms=60_000),
+                    worker="w1@host",
+                )
             )
-        )
 
 
 @pytest.mark.parametrize(

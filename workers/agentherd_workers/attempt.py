@@ -206,7 +206,8 @@ class Attempt:
         confinement = Confinement(self.host.means, ceiling, workspace)
         self._confinement = confinement
         try:
-            notes = await self._converse(workspace, plan, prompt, confinement)
+            with self._held.guarded(confinement.mark):
+                notes = await self._converse(workspace, plan, prompt, confinement)
             excess = await asyncio.to_thread(partial(confinement.sample, last=True))
             if excess is not None and notes.observed.stop is None:
                 # The kernel was faster than our watch.

@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from typing import TypeVar
 
 from redis.exceptions import RedisError
@@ -65,6 +67,17 @@ class HeldJob:
     def check(self) -> None:
         """Raise `LeaseLost` if it is."""
         self._lease.check()
+
+    @contextmanager
+    def guarded(self, mark: int) -> Iterator[None]:
+        """Meanwhile the guard kills what carries this mark once the lease is over."""
+        deadlines = self._host.deadlines
+        self._lease.watch(partial(deadlines.hold, mark))
+        try:
+            yield
+        finally:
+            self._lease.watch(None)
+            deadlines.drop(mark)
 
     async def release(self) -> None:
         """Stop renewing."""

@@ -10,6 +10,7 @@ from agentherd.layout.keys import Keys
 from agentherd_workers.breaker import Breaker
 from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.confinement import Means
+from agentherd_workers.deadlines import Deadlines
 from agentherd_workers.settings import WorkerSettings
 
 
@@ -22,6 +23,8 @@ class Host:
     redis: Redis
     launcher: Path
     means: Means
+    deadlines: Deadlines
+    """Told to the worker's guard."""
     ceilings: Mapping[str, int]
     """RAM of one session, in bytes by queue."""
     breaker: Breaker

@@ -43,6 +43,7 @@ from agentherd_workers.checkpoints.blobs import Blobs
 from agentherd_workers.checkpoints.store import CheckpointStore
 from agentherd_workers.concealment import conceal_settings, forbid_inspection
 from agentherd_workers.confinement import Means
+from agentherd_workers.deadlines import Deadlines
 from agentherd_workers.drain import Drain
 from agentherd_workers.duties import Duties
 from agentherd_workers.guard import Guard
@@ -138,6 +139,7 @@ class Supervisor:
         # The SDK writes a resumed transcript into Python's temp directory.
         tempfile.tempdir = str(self._directory.path)
         processes.become_subreaper()
+        deadlines = Deadlines()
         redis, keys = self._connect(), Keys(self.settings.prefix)
         ttl_ms = int(self.settings.session_ttl_s * 1000)  # without its transcript it is of no use
         self._intake = Intake(
@@ -147,13 +149,14 @@ class Supervisor:
                 redis=redis,
                 launcher=write_launcher(self._directory.path),
                 means=means,
+                deadlines=deadlines,
                 ceilings=self._gate.ceilings,
                 breaker=self._gate.breaker,
                 checkpoints=CheckpointStore(redis, keys, blobs, ttl_ms=ttl_ms),
                 worker=self.worker,
             )
         )
-        self._guard = Guard(self._marks.worker)
+        self._guard = Guard(self._marks.worker, deadlines)
         metrics.observe(self.report)
         self._thread.start()
         duties = Duties(
