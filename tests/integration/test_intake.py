@@ -1,7 +1,6 @@
 """What a Celery message becomes before any agent runs: refused, dropped, or told its result."""
 
 from collections.abc import AsyncIterator
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,47 +15,19 @@ from agentherd.layout import transcripts
 from agentherd.layout.keys import QUEUE
 from agentherd.layout.transcripts import Appended, SessionKeys
 from agentherd_workers.attempt import Attempt
-from agentherd_workers.breaker import Breaker
-from agentherd_workers.checkpoints.store import CheckpointStore
-from agentherd_workers.confinement import Means
-from agentherd_workers.deadlines import Deadlines
 from agentherd_workers.devkit.redis_server import RedisServer
-from agentherd_workers.host import Host
 from agentherd_workers.intake import Dropped, Intake, Settled
-from agentherd_workers.isolation import Isolation
-from agentherd_workers.processes import Marks
-from agentherd_workers.settings import WorkerSettings
 from support import records
+from support.hosts import made_host
 from support.leaks import keys_without_ttl
-
-NOWHERE = Path("/nonexistent")
 
 
 @pytest.fixture
 async def intake(redis_server: RedisServer, herd: Herd, tmp_path: Path) -> AsyncIterator[Intake]:
     """A worker's intake on the same Redis; no job here comes so far as to need a CLI."""
     async with Redis.from_url(redis_server.url) as redis:
-        with closing(Deadlines()) as deadlines:
-            yield Intake(
-                Host(
-                    settings=WorkerSettings(workspace_root=tmp_path),
-                    keys=herd.keys,
-                    redis=redis,
-                    launcher=NOWHERE,
-                    means=Means(
-                        isolation=Isolation.PROCESS,
-                        cgroups=None,
-                        marks=Marks(),
-                        cli=NOWHERE,
-                        readable=(),
-                    ),
-                    deadlines=deadlines,
-                    ceilings={},
-                    breaker=Breaker(),
-                    checkpoints=CheckpointStore(redis, herd.keys, None, ttl_ms=60_000),
-                    worker="w1@host",
-                )
-            )
+        with made_host(redis, herd.keys, tmp_path) as host:
+            yield Intake(host)
 
 
 @pytest.mark.parametrize(
