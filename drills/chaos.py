@@ -62,21 +62,21 @@ def run(*, seed: int | None, jobs: int, workers: int, lease_s: float, longest_s:
         handles = begun.herd.submit_many(
             job_with_trace(log, number, chance, longest_s=longest_s) for number in range(jobs)
         )
-        started_s = time.monotonic()
-        with watching_lives(begun) as lives:
-            with Chaos(begun, stations, lease_s=lease_s) as chaos:
+        with Chaos(begun, stations, lease_s=lease_s) as chaos:
+            with watching_lives(begun) as lives:
+                started_s = time.monotonic()
                 _await_all(begun, _DEADLINE_S, chaos)
-            chaos.check()
-            with suppress(DrillBroken):  # what has not ended is counted
-                await_(lambda: _all_ended(begun), "all jobs have ended", _CALM_S)
-            took_s = time.monotonic() - started_s
-        found = Findings(seed)
-        found.tell("took s", took_s)
-        found.tell("Redis restarts", chaos.redis_restarts)
-        judge_jobs(found, handles, log)
-        judge_lives(found, log, lives)
-        judge_recovery(found, handles, chaos.hits)
-        judge_leftovers(found, begun, lives)
+                chaos.end()
+                with suppress(DrillBroken):  # what has not ended is counted
+                    await_(lambda: _all_ended(begun), "all jobs have ended", _CALM_S)
+                took_s = time.monotonic() - started_s
+            found = Findings(seed)
+            found.tell("took s", took_s)
+            found.tell("Redis restarts", chaos.redis_restarts)
+            judge_jobs(found, handles, log)
+            judge_lives(found, log, lives)
+            judge_recovery(found, handles, chaos.hits)
+            judge_leftovers(found, begun, lives)
         return found
 
 

@@ -13,7 +13,7 @@ from agentherd_workers.processes import by_mark, worker_of
 from drills.findings import Cell, Findings
 from drills.fleet import Fleet
 from drills.lives import Lives
-from drills.side_effects import overlaps, read_log, steps_done_again, steps_never_done
+from drills.side_effects import overlaps, read_log, steps_cut_off, steps_done_again, steps_left_out
 from drills.troubles import Hit
 
 
@@ -39,9 +39,10 @@ def judge_jobs(found: Findings, handles: Sequence[JobHandle], log: Path) -> None
     ]
     found.tell("attempts charged", sum(record.attempt for record in records))
     steps = {r.job_id: int(r.metadata["steps"]) for r in records}
-    never = steps_never_done(lines, steps)
-    found.must("jobs with a step never done", len(never), "0", passed=not never)
+    left_out = steps_left_out(lines, steps)
+    found.must("jobs with a step left out", len(left_out), "0", passed=not left_out)
     found.tell("steps", sum(steps.values()))
+    found.tell("steps cut off", steps_cut_off(lines))
     found.tell("steps done again", steps_done_again(lines))
     doubled = [handle.id for handle in handles if _repeats(handle)]
     found.must("transcripts with an entry twice", len(doubled), "0", passed=not doubled)

@@ -95,11 +95,23 @@ def steps_done_again(lines: list[Line]) -> int:
     return len(ends) - len(set(ends))
 
 
-def steps_never_done(lines: list[Line], expected: dict[str, int]) -> list[str]:
-    """Jobs of which a step never ran to its end; `expected` is the number of steps by job."""
-    done = {(line.job_id, line.step) for line in lines if line.what == "end"}
+def steps_cut_off(lines: list[Line]) -> int:
+    """Steps that began and never came to their end.
+
+    The next attempt's agent is told so. A model would look and decide; the script goes on.
+    """
+    begun, ended = (
+        {(line.job_id, line.step) for line in lines if line.what == what}
+        for what in ("begin", "end")
+    )
+    return len(begun - ended)
+
+
+def steps_left_out(lines: list[Line], expected: dict[str, int]) -> list[str]:
+    """Jobs of which a step never began; `expected` is the number of steps by job."""
+    begun = {(line.job_id, line.step) for line in lines if line.what == "begin"}
     return [
         job_id
         for job_id, steps in expected.items()
-        if any((job_id, step) not in done for step in range(1, steps + 1))
+        if any((job_id, step) not in begun for step in range(1, steps + 1))
     ]

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from random import Random
 
 import psutil
@@ -118,23 +119,26 @@ TROUBLES: dict[str, Trouble] = {
     "worker SIGTERM": _shut_down,
     "cut off from Redis": _cut_off,
 }
-REDIS_RESTART = "Redis restart"
 
 
 class Chaos:
-    """Causes trouble at random moments, at several stations at once, until told to end."""
+    """Causes trouble at random moments, at several stations at once, until `end`.
+
+    What a thread started dies with it (parent-death signal), so these stay until the block's end.
+    """
 
     def __init__(self, fleet: Fleet, stations: list[Station], *, lease_s: float) -> None:
         self.hits: list[Hit] = []
         self.redis_restarts = 0
         self._fleet = fleet
         self._lease_s = lease_s
-        self._over = threading.Event()
+        self._calm = threading.Event()
+        self._leave = threading.Event()
         self._errors: list[BaseException] = []
-        self._threads = [
-            *(threading.Thread(target=self._trouble, args=(station,)) for station in stations),
-            threading.Thread(target=self._restart_redis),
-        ]
+        works: list[Callable[[], None]] = [self._restart_redis]
+        works += [partial(self._trouble, station) for station in stations]
+        self._mended = threading.Barrier(len(works) + 1)
+        self._threads = [threading.Thread(target=self._run, args=(work,)) for work in works]
 
     def __enter__(self) -> "Chaos":
         for thread in self._threads:
@@ -142,8 +146,9 @@ class Chaos:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """All is mended when this returns."""
-        self._over.set()
+        self._calm.set()
+        self._mended.abort()
+        self._leave.set()
         for thread in self._threads:
             thread.join()
 
@@ -152,23 +157,32 @@ class Chaos:
         for error in self._errors:
             raise error
 
-    def _trouble(self, station: Station) -> None:
+    def end(self) -> None:
+        """No more trouble; all is mended when this returns."""
+        self._calm.set()
+        self._mended.wait()
+        self.check()
+
+    def _run(self, work: Callable[[], None]) -> None:
         try:
-            while not self._over.wait(station.chance.uniform(2.0, 8.0)):
-                name = station.chance.choice(sorted(TROUBLES))
-                pid, at_ms = station.worker.pid, int(time.time() * 1000)
-                ends_leases = TROUBLES[name](station, self._lease_s)
-                self.hits.append(Hit(name, pid, at_ms, ends_leases))
-                station.check(name)
+            work()
         except BaseException as error:
             self._errors.append(error)
+        with suppress(threading.BrokenBarrierError):
+            self._mended.wait()
+        self._leave.wait()
+
+    def _trouble(self, station: Station) -> None:
+        while not self._calm.wait(station.chance.uniform(2.0, 8.0)):
+            name = station.chance.choice(sorted(TROUBLES))
+            pid, at_ms = station.worker.pid, int(time.time() * 1000)
+            ends_leases = TROUBLES[name](station, self._lease_s)
+            self.hits.append(Hit(name, pid, at_ms, ends_leases))
+            station.check(name)
 
     def _restart_redis(self) -> None:
-        try:
-            while not self._over.wait(self._fleet.chance.uniform(15.0, 30.0)):
-                if self._fleet.chance.random() < 0.5:
-                    self._fleet.redis.kill()
-                self._fleet.redis.restart()
-                self.redis_restarts += 1
-        except BaseException as error:
-            self._errors.append(error)
+        while not self._calm.wait(self._fleet.chance.uniform(15.0, 30.0)):
+            if self._fleet.chance.random() < 0.5:
+                self._fleet.redis.kill()
+            self._fleet.redis.restart()
+            self.redis_restarts += 1

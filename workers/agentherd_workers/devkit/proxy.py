@@ -77,7 +77,11 @@ class Proxy:
         if self._state == "cut":
             writer.transport.abort()
             return
-        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        try:
+            there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        except OSError:  # the server is down
+            writer.transport.abort()
+            return
         ends = {writer, there_writer}
         self._writers |= ends
         try:
