@@ -16,7 +16,9 @@ from agentherd_workers.supervisor import Supervisor
 from agentherd_workers.task import register
 
 VISIBILITY_TIMEOUT_S = 30 * 24 * 3600
-"""Longer than any job. A message that comes back is refused by its record anyway."""
+"""Longer than any job, so that no message comes back while its job runs. One that does, as where
+another client of this Redis has a shorter one, is refused by the job's record. No job waits for
+it: lost ones are recovered from the records (leader.py)."""
 
 _TRANSPORT_OPTIONS = {
     "visibility_timeout": VISIBILITY_TIMEOUT_S,
@@ -30,11 +32,18 @@ _SAME_ON_EVERY_HOST: dict[str, Any] = {
     "broker_transport_options": _TRANSPORT_OPTIONS,
     "result_backend_transport_options": {"visibility_timeout": VISIBILITY_TIMEOUT_S},
     "broker_connection_retry_on_startup": True,
-    # A lost connection ends no agent: the record decides who runs a job, not the message.
+    # A lost connection ends no agent: the record decides who runs a job, not the message. kombu
+    # puts the messages of running jobs back into their queues then; the claim refuses those.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
-    # A message is acknowledged when its job has ended or been given back.
+    # A message is acknowledged when its job has ended or been given back, not when it is taken: so
+    # one that a dying worker has not claimed yet is still there to be delivered again.
     "task_acks_late": True,
+    # Also of a job that failed. Whether another attempt follows is the job's retry policy, and
+    # that puts a message of its own into the queue.
     "task_acks_on_failure_or_timeout": True,
+    # Off, as by default. It would put a message back where a pool's process is lost; ours has only
+    # threads. A job whose whole worker is lost comes back when its lease ends.
+    "task_reject_on_worker_lost": False,
     # A worker holds no message that it does not run: the gate asks for one at a time. Celery
     # itself must not count (0): it would stop reading a reply that may hold a message.
     "worker_prefetch_multiplier": 0,
