@@ -7,13 +7,14 @@ from pathlib import Path
 
 from agentherd import EventKind, FailureKind, JobEvent, JobHandle
 from agentherd.contract.states import TERMINAL
+from agentherd.layout.transcripts import Entry
 from agentherd_workers.devkit.lasting_keys import ALWAYS, lasting_keys
 from agentherd_workers.history import percentile
 from agentherd_workers.processes import by_mark, worker_of
 from drills.findings import Cell, Findings
 from drills.fleet import Fleet
 from drills.lives import Lives
-from drills.side_effects import overlaps, read_log, steps_cut_off, steps_done_again, steps_left_out
+from drills.side_effects import overlaps, read_log, steps_asked, steps_done, steps_done_again
 from drills.troubles import Hit
 
 
@@ -38,19 +39,21 @@ def judge_jobs(found: Findings, handles: Sequence[JobHandle], log: Path) -> None
         if str(r.state) != "succeeded"
     ]
     found.tell("attempts charged", sum(record.attempt for record in records))
-    steps = {r.job_id: int(r.metadata["steps"]) for r in records}
-    left_out = steps_left_out(lines, steps)
-    found.must("jobs with a step left out", len(left_out), "0", passed=not left_out)
-    found.tell("steps", sum(steps.values()))
-    found.tell("steps cut off", steps_cut_off(lines))
-    found.tell("steps done again", steps_done_again(lines))
-    doubled = [handle.id for handle in handles if _repeats(handle)]
+    transcripts = {handle.id: handle.transcript() for handle in handles}
+    steps = {record.job_id: int(record.metadata["steps"]) for record in records}
+    amiss = [job_id for job_id, n in steps.items() if steps_asked(transcripts[job_id]) != n]
+    found.must("transcripts with a step missing or too many", len(amiss), "0", passed=not amiss)
+    doubled = [job_id for job_id, entries in transcripts.items() if _repeats(entries)]
     found.must("transcripts with an entry twice", len(doubled), "0", passed=not doubled)
     found.notes += [f"{job_id}: an entry twice" for job_id in doubled]
+    found.notes += [f"{job_id}: a step missing, or too many" for job_id in amiss]
+    found.tell("steps", sum(steps.values()))
+    found.tell("steps cut off", sum(steps.values()) - steps_done(lines))
+    found.tell("steps done again", steps_done_again(lines))
 
 
-def _repeats(handle: JobHandle) -> bool:
-    uuids = [entry["uuid"] for entry in handle.transcript() if entry.get("uuid")]
+def _repeats(transcript: list[Entry]) -> bool:
+    uuids = [entry["uuid"] for entry in transcript if entry.get("uuid")]
     return len(uuids) != len(set(uuids))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 from agentherd import Job, RetryPolicy
+from agentherd.layout.transcripts import Entry
 from agentherd_workers.devkit import scripts
 
 _TICK_S = 0.1
@@ -95,23 +96,23 @@ def steps_done_again(lines: list[Line]) -> int:
     return len(ends) - len(set(ends))
 
 
-def steps_cut_off(lines: list[Line]) -> int:
-    """Steps that began and never came to their end.
+def steps_done(lines: list[Line]) -> int:
+    """Steps that ran to their end, each counted once.
 
-    The next attempt's agent is told so. A model would look and decide; the script goes on.
+    Of one that was cut off the next attempt's agent is told. A model would look and decide; the
+    script goes on.
     """
-    begun, ended = (
-        {(line.job_id, line.step) for line in lines if line.what == what}
-        for what in ("begin", "end")
+    return len({(line.job_id, line.step) for line in lines if line.what == "end"})
+
+
+def steps_asked(transcript: list[Entry]) -> int:
+    """Tool calls in a job's transcript."""
+    return len(
+        {
+            block["id"]
+            for entry in transcript
+            if entry.get("type") == "assistant"
+            for block in entry["message"]["content"]
+            if block["type"] == "tool_use"
+        }
     )
-    return len(begun - ended)
-
-
-def steps_left_out(lines: list[Line], expected: dict[str, int]) -> list[str]:
-    """Jobs of which a step never began; `expected` is the number of steps by job."""
-    begun = {(line.job_id, line.step) for line in lines if line.what == "begin"}
-    return [
-        job_id
-        for job_id, steps in expected.items()
-        if any((job_id, step) not in begun for step in range(1, steps + 1))
-    ]

@@ -203,7 +203,7 @@ async def test_it_ends_when_it_is_released_just_as_a_renewal_comes_back(turns: i
 
 
 @pytest.mark.parametrize(
-    ("length_s", "expected_s"), [(1.0, 0.3), (3.0, 0.3), (15.0, 1.5), (300.0, 3.0)]
+    ("length_s", "expected_s"), [(1.0, 0.3), (3.0, 0.3), (15.0, 1.5), (300.0, 2.0)]
 )
 def test_it_is_given_up_a_margin_before_redis_does(length_s: float, expected_s: float) -> None:
     assert margin_s(length_s) == pytest.approx(expected_s)

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 _LEAST_MARGIN_S = 0.3
-_MOST_MARGIN_S = 3.0
+_MOST_MARGIN_S = 2.0
 
 
 def margin_s(length_s: float) -> float:

@@ -16,7 +16,7 @@ from agentherd.layout.replies import text
 
 MAX_LOOKED_AT = 100_000
 """Queued jobs that one look compares, the oldest: about 15 MB."""
-MAX_REPUBLISHED = 1_000
+MAX_REPUBLISHED = 10_000
 """Jobs that one look publishes again."""
 LEAST_AGE_MS = 5_000
 """A job that was released less than this ago is on its way."""
