@@ -1,7 +1,6 @@
 """A short form of `make drill-chaos`: other moments each time."""
 
 import pytest
-
 from drills import chaos
 
 

@@ -7,12 +7,12 @@ import agentherd
 
 PROMISED = {
     "AgentherdError", "Artifact", "ArtifactNotFound", "AsyncHerd", "AsyncJobHandle",
-    "BreakerReport", "BrokerUnavailable", "CancelOutcome", "Cancellation", "ClassNotServed", "EventKind",
-    "Failure", "FailureKind", "ForkSession",
+    "BreakerReport", "BrokerUnavailable", "CancelOutcome", "Cancellation", "ClassNotServed",
+    "EventKind", "Failure", "FailureKind", "ForkSession",
     "GateReport", "Herd", "IdempotencyConflict", "InputFile", "InvalidJob", "InvalidSettings",
     "Job", "JobEvent", "JobFailed", "JobHandle", "JobNotFound", "JobPage", "JobResult",
-    "JobState", "JobSummary", "NewSession", "NotRetryable", "RemoteServer", "Resources", "ResultTimeout",
-    "ResumeSession", "RetryPolicy", "SessionBusy", "StdioServer", "Subagent",
+    "JobState", "JobSummary", "NewSession", "NotRetryable", "RemoteServer", "Resources",
+    "ResultTimeout", "ResumeSession", "RetryPolicy", "SessionBusy", "StdioServer", "Subagent",
     "SubmitIncomplete", "SubmitRules", "SystemPrompt", "UnknownWireVersion", "Usage",
     "WorkerReport",
 }  # fmt: skip

@@ -21,14 +21,18 @@ RETRY_S = 1.0
 
 async def hear_cancellations(redis: Redis, channel: str, tell: Callable[[str], object]) -> None:
     """Tell each job id that comes by the channel; for ever, whatever becomes of the connection."""
+    heard = True
     while True:
         try:
             async with redis.pubsub(ignore_subscribe_messages=True) as subscription:
                 await subscription.subscribe(channel)
+                heard = True
                 while True:
                     tell(text((await _next(subscription))["data"]))
         except (RedisError, OSError, TimeoutError) as error:
-            log.warning("cancellations are heard by renewals only, for now: %s", error)
+            if heard:  # said once, however long Redis is away
+                log.warning("cancellations are heard by renewals only, for now: %s", error)
+            heard = False
             await asyncio.sleep(RETRY_S)
 
 
