@@ -3,6 +3,7 @@
 import json
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from agentherd import EventKind, FailureKind, Herd, Job, JobHandle, JobState, RetryPolicy, Usage
+from agentherd.contract.results import Failure
 from agentherd.layout import deliveries, leading, missing, records
 from agentherd.layout.messages import task_message
 from agentherd.layout.operations import Operation
@@ -20,7 +22,7 @@ from agentherd_workers.recovery import recover
 from agentherd_workers.repair import Repair
 from support import records as acting
 from support.hosts import made_host
-from support.waiting import wait_until
+from support.waiting import wait_until, wait_until_async
 
 LIST = "agents\x06\x163"
 """The list of the queue's default priority."""
@@ -203,6 +205,28 @@ async def test_damaged_records_hold_up_nobody(
         assert entry[1] > now_ms(herd)
     assert {damaged, damaged_late} <= set(caplog.text.replace(":", " ").split())
     assert herd.job(damaged_late).state() is JobState.SCHEDULED
+
+
+async def test_a_job_expires_where_nobody_takes_it(herd: Herd, leader: Leader) -> None:
+    """Queued or scheduled, soon after its time; Celery learns of it from the message."""
+    started = lost(herd, Job(prompt="x", expires_s=0.3))
+    queued = herd.submit(Job(prompt="x", expires_s=0.3))
+    later = datetime.now(UTC) + timedelta(hours=1)
+    kept = herd.submit(Job(prompt="x", not_before=later, expires_s=7200))
+
+    async def ended() -> bool:
+        await leader.tick()
+        return queued.state() is JobState.EXPIRED
+
+    await wait_until_async(ended, "the queued one has expired")
+    assert queued.result(1).failure == Failure(
+        kind=FailureKind.EXPIRED, message="not started within expires_s"
+    )
+    assert queued.id in waiting(herd)
+    assert kept.state() is JobState.SCHEDULED
+    assert herd.job(started.record.job_id).state() is not JobState.EXPIRED
+    assert herd.connection.redis.zrange(herd.keys.expiring, 0, -1) == [kept.id.encode()]
+    assert herd.connection.redis.ttl(herd.keys.expiring) > 0
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ from agentherd.contract.job import ForkSession, Job, ResumeSession
 from agentherd.contract.results import Artifact, Failure, JobResult, Resources, Usage
 from agentherd.contract.states import JobState
 from agentherd.layout.records import Claim
+from agentherd.layout.transcripts import CorruptTranscript
 from agentherd_workers import artifacts
 from agentherd_workers.agent.options import AttemptPlan, build_options
 from agentherd_workers.agent.outcome import Stop, Verdict, verdict
@@ -129,7 +130,7 @@ class Attempt:
 
     async def _outcome(self) -> tuple[Notes, Verdict, list[Artifact]]:
         """What the agent did, what it means, and what was kept of it."""
-        goes_on = self.claim.again and await self._held.has_transcript()
+        goes_on = self.claim.again and await self._goes_on()
         workspace = await self._make_workspace()
         try:
             back = await self._bring_files(workspace) if goes_on else None
@@ -151,6 +152,15 @@ class Attempt:
             return notes, ended, kept
         finally:
             await asyncio.to_thread(workspace.remove)
+
+    async def _goes_on(self) -> bool:
+        """Whether there is a conversation to go on with, readable or not."""
+        if not self.claim.again:
+            return False
+        try:
+            return await self._held.has_conversation()
+        except CorruptTranscript:
+            return True  # its load fails, which ends the job with the reason
 
     def _keeper(self, workspace: Workspace) -> Keeper:
         return Keeper(
@@ -240,6 +250,7 @@ class Attempt:
                 fence=self.claim.fence,
                 goes_on_with=self.record.session_id,
                 redact=redact,
+                insist=lambda: self._held.is_held,
             ),
             on_stderr=stderr.append,
         )

@@ -68,6 +68,15 @@ class HeldJob:
         """Raise `LeaseLost` if it is."""
         self._lease.check()
 
+    @property
+    def is_held(self) -> bool:
+        """Whether writes may still succeed."""
+        try:
+            self.check()
+        except LeaseLost:
+            return False
+        return True
+
     @contextmanager
     def guarded(self, mark: int) -> Iterator[None]:
         """Meanwhile the guard kills what carries this mark once the lease is over."""
@@ -89,12 +98,16 @@ class HeldJob:
             records.report(self._host.keys, self.record.job_id, self._fence, events, dict(progress))
         )
 
-    async def has_transcript(self) -> bool:
-        """Whether an attempt before stored something of the job's session."""
+    async def has_conversation(self) -> bool:
+        """Whether an attempt before stored what the CLI can go on with.
+
+        Raises:
+            CorruptTranscript: what is stored can't be read.
+        """
         session = transcripts.SessionKeys(
             self.record.tenant, self.record.session_id, self._host.keys.prefix
         )
-        return await self._insist(lambda: transcripts.exists(session))
+        return await self._insist(lambda: transcripts.is_conversation(session))
 
     async def keep_artifact(self, name: str, content: bytes) -> None:
         """Store one artifact."""

@@ -25,6 +25,7 @@ from agentherd.layout.submissions import Busy, Outcome, SessionBegun, Submission
 from agentherd_workers.attempt import Attempt, GivenBack
 from agentherd_workers.host import Host
 from agentherd_workers.lease import LeaseLost
+from agentherd_workers.recovery import NOT_STARTED
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -94,7 +95,7 @@ class Intake:
             case Claim():
                 return await self._attempt(outcome, claimed_at_s)
             case Overdue():
-                failure = Failure(kind=FailureKind.EXPIRED, message="not started within expires_s")
+                failure = Failure(kind=FailureKind.EXPIRED, message=NOT_STARTED)
                 return await self._end_unclaimed(job_id, JobState.EXPIRED, failure)
             case _ if outcome.state in TERMINAL:
                 return await self._settled(job_id)

@@ -12,7 +12,7 @@ from agentherd.layout import leading, records
 from agentherd.layout.operations import Operation, run_async
 from agentherd_workers import metrics
 from agentherd_workers.host import Host
-from agentherd_workers.recovery import Recovered, recover
+from agentherd_workers.recovery import Recovered, expire, recover
 from agentherd_workers.repair import Repair
 
 log = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ class Leader:
             if recovered is not None:
                 late_s = (duty.now_ms - ended_at_ms) / 1000 + time.monotonic() - ticked_s
                 _tell(job_id, recovered, late_s)
+        for job_id in duty.overdue:
+            await self._move(keys.expiring, job_id, expire(keys, job_id, retention_ms=retention_ms))
         await self._repair.turn()
 
     async def _move(self, index: str, job_id: str, move: Operation[T]) -> T | None:

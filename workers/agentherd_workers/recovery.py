@@ -1,4 +1,4 @@
-"""What becomes of a running job whose lease is over: its worker was lost."""
+"""What becomes of jobs that time has run out for: their worker's lease, or their own expiry."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -10,10 +10,12 @@ from agentherd.contract.wire import decode_job
 from agentherd.errors import InvalidJob
 from agentherd.layout import cancelling, leading, records
 from agentherd.layout.keys import Keys
-from agentherd.layout.operations import Operation
+from agentherd.layout.operations import Command, Operation
 from agentherd.layout.records import JobRecord, Requeued
 from agentherd_workers.agent.outcome import Verdict
 from agentherd_workers.retrying import another_attempt
+
+NOT_STARTED = "not started within expires_s"
 
 
 class Fate(StrEnum):
@@ -60,6 +62,23 @@ def recover(keys: Keys, job_id: str, *, retention_ms: int) -> Operation[Recovere
     )
     # One that was cancelled just now is found so at the next tick.
     return _recovered(record, Fate.GIVEN_BACK) if given is Requeued.GIVEN_BACK else None
+
+
+def expire(keys: Keys, job_id: str, *, retention_ms: int) -> Operation[bool]:
+    """End a job that was not started within its `expires_s`; False: it was, or has moved."""
+    record = yield from records.read_record(keys, job_id)
+    waits = record is not None and record.state in (JobState.QUEUED, JobState.SCHEDULED)
+    if record is not None and waits and record.started_at_ms is None:
+        failure = Failure(kind=FailureKind.EXPIRED, message=NOT_STARTED)
+        ended = yield from records.end_waiting(
+            keys, record, JobState.EXPIRED, failure, retention_ms=retention_ms
+        )
+        if not ended:
+            return False  # it was released or claimed just now: the next tick sees
+        yield Command("ZREM", keys.expiring, job_id)
+        return True
+    yield Command("ZREM", keys.expiring, job_id)
+    return False
 
 
 def _goes_on(record: JobRecord, lost: Failure) -> bool:

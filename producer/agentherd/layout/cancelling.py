@@ -1,7 +1,6 @@
 """Ending a job by request: at once where it waits, through its worker where it runs."""
 
 import json
-from dataclasses import replace
 
 from agentherd.contract.cancelling import Cancellation, CancelOutcome
 from agentherd.contract.failures import FailureKind
@@ -48,16 +47,11 @@ def end_waiting(
     keys: Keys, record: JobRecord, reason: str, *, retention_ms: int
 ) -> Operation[bool]:
     """End a job that is queued or scheduled as cancelled; False: it has moved on."""
-    result = records.ended_without_agent(record, JobState.CANCELLED, failure(reason))
-    ended = yield from records.finish(
-        keys,
-        replace(record, fence=None),
-        result,
-        retention_ms=retention_ms,
-        # One that waits for its time has no message in a list: it gets one, to tell Celery.
-        lease_over=record.state is JobState.SCHEDULED,
+    return (
+        yield from records.end_waiting(
+            keys, record, JobState.CANCELLED, failure(reason), retention_ms=retention_ms
+        )
     )
-    return ended is not None
 
 
 def reason_of(keys: Keys, job_id: str) -> Operation[str]:

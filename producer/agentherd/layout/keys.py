@@ -11,6 +11,7 @@
 | expiries | sorted set | as the index it belongs to | finish | finish | 0.1 KB |
 | leases | sorted set | while jobs run | claim, renew, finish | leader | 0.1 KB |
 | scheduled | sorted set | while jobs wait for their time | submit, requeue | leader | 0.1 KB |
+| expiring | sorted set | a day longer than its jobs | submit | leader | 0.1 KB |
 | checkpoint | hash | while live, or `session_ttl_s` | worker | worker | workspace, or its place |
 | leader | string | some seconds, renewed | worker | worker | - |
 | queues | set | for ever; a few names | submit | leader | - |
@@ -93,6 +94,11 @@ class Keys:
     def scheduled(self) -> str:
         """Waiting jobs by the time they are due (ms): a sorted set."""
         return f"{self.prefix}:scheduled"
+
+    @property
+    def expiring(self) -> str:
+        """Jobs with an `expires_s` by the time they expire unstarted (ms): a sorted set."""
+        return f"{self.prefix}:expiring"
 
     def worker(self, worker: str) -> str:
         """A live worker's report: JSON."""

@@ -26,6 +26,8 @@ class Duty:
     """Jobs that waited for their time; the longest overdue first."""
     expired: list[tuple[str, int]] = field(default_factory=list)
     """Running jobs whose lease is over, and when it ended (ms)."""
+    overdue: list[str] = field(default_factory=list)
+    """Jobs that have expired, if they did not start."""
 
 
 def tick(keys: Keys, worker: str, *, leads: bool) -> Operation[Duty | None]:
@@ -36,13 +38,18 @@ def tick(keys: Keys, worker: str, *, leads: bool) -> Operation[Duty | None]:
     """
     reply = yield Script(
         "tick",
-        keys={"leader": keys.leader, "scheduled": keys.scheduled, "leases": keys.leases},
+        keys={
+            "leader": keys.leader,
+            "scheduled": keys.scheduled,
+            "leases": keys.leases,
+            "expiring": keys.expiring,
+        },
         args={"worker": worker, "leads": int(leads), "term_ms": TERM_MS, "limit": LIMIT},
     )
     if not reply:
         return None
-    now_ms, due, expired = reply
-    return Duty(int(now_ms), [text(job_id) for job_id in due], scored(expired))
+    now_ms, due, expired, overdue = reply
+    return Duty(int(now_ms), list(map(text, due)), scored(expired), list(map(text, overdue)))
 
 
 def resign(keys: Keys, worker: str) -> Operation[bool]:
@@ -55,7 +62,7 @@ def set_aside(keys: Keys, index: str, job_id: str) -> Operation[None]:
     """Look at a job that can't be moved again later. See set_aside.lua.
 
     Args:
-        index: the key that named it: `keys.leases` or `keys.scheduled`.
+        index: the key that named it: `keys.leases`, `keys.scheduled` or `keys.expiring`.
     """
     yield Script(
         "set_aside",

@@ -1,7 +1,7 @@
 """The record of a job: reading it, and the moves of its life as operations."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any
 
@@ -326,6 +326,21 @@ def ended_without_agent(record: JobRecord, state: JobState, failure: Failure) ->
         submitted_at_ms=record.submitted_at_us // 1000,
         started_at_ms=record.started_at_ms,
     )
+
+
+def end_waiting(
+    keys: Keys, record: JobRecord, state: JobState, failure: Failure, *, retention_ms: int
+) -> Operation[bool]:
+    """End a job that is queued or scheduled; False: it has moved on."""
+    ended = yield from finish(
+        keys,
+        replace(record, fence=None),
+        ended_without_agent(record, state, failure),
+        retention_ms=retention_ms,
+        # One that waits for its time has no message in a list: it gets one, to tell Celery.
+        lease_over=record.state is JobState.SCHEDULED,
+    )
+    return ended is not None
 
 
 def requeue(

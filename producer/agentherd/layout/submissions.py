@@ -116,6 +116,7 @@ def submit(
             "session": SessionKeys(job.tenant, new.session_id, keys.prefix).session,
             "vanished_record": keys.job(vanished),
             "queues": keys.queues,
+            "expiring": keys.expiring,
         },
         args={
             "job_id": new.job_id,

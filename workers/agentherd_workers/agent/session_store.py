@@ -14,9 +14,9 @@ import random
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeVar, cast
 
 from claude_agent_sdk import (
@@ -30,6 +30,8 @@ from claude_agent_sdk import (
 )
 from redis.asyncio import Redis
 from redis.asyncio.cluster import RedisCluster
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from agentherd.contract.base import MiB
 from agentherd.errors import AgentherdError
@@ -53,6 +55,8 @@ INDEX_EVERY_S = 5.0
 _REMEMBERED_SESSIONS = 1024
 _MAX_CONFLICTS = 100
 _CONFLICT_PAUSE_S = 0.02
+_AWAY = (RedisConnectionError, RedisTimeoutError, OSError)
+_RETRY_S = 0.2
 _UNKNOWN = "?"
 """A summary version that never is in Redis: the next append asks for the real one."""
 
@@ -139,6 +143,8 @@ class RedisSessionStore(SessionStore):
             forked, are only read.
         page_bytes: a load reads at most so many bytes at a time, unless one entry is larger.
         redact: what is stored in place of each entry; must keep its `uuid`.
+        insist: asked where Redis does not answer an append, whether to try again. The SDK itself
+            tries three times within a second, and then leaves the entries out.
     """
 
     def __init__(  # noqa: PLR0913 - all but one have defaults
@@ -154,6 +160,7 @@ class RedisSessionStore(SessionStore):
         goes_on_with: str | None = None,
         page_bytes: int = transcripts.PAGE_BYTES,
         redact: Callable[[SessionStoreEntry], SessionStoreEntry] | None = None,
+        insist: Callable[[], bool] = lambda: False,
     ) -> None:
         if min(ttl_s, tombstone_ttl_s, max_session_bytes, page_bytes) < 1:
             raise ValueError("times and sizes must be 1 or more")
@@ -169,6 +176,7 @@ class RedisSessionStore(SessionStore):
         self._goes_on_with = goes_on_with
         self._page_bytes = page_bytes
         self._redact = redact
+        self._insist = insist
         self._writer = secrets.token_hex(8)
         self._known: OrderedDict[SessionKeys, _Known] = OrderedDict()
 
@@ -195,8 +203,10 @@ class RedisSessionStore(SessionStore):
             subpath = key.get("subpath", "")
             # Still there if this fails or is cancelled: the next try has the same name then.
             known.unconfirmed = known.named(subpath, entries)
-            await self._append_fresh(session, known, key, known.unconfirmed)
-            await self._index(session, known)
+            await self._insisting(
+                partial(self._append_fresh, session, known, key, known.unconfirmed)
+            )
+            await self._insisting(partial(self._index, session, known))
             known.unconfirmed = None
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
@@ -267,6 +277,16 @@ class RedisSessionStore(SessionStore):
             if not state.lock.locked():
                 del self._known[oldest]
         return known
+
+    async def _insisting(self, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask, and again where Redis does not answer."""
+        while True:
+            try:
+                return await ask()
+            except _AWAY:
+                if not self._insist():
+                    raise
+                await asyncio.sleep(_RETRY_S)
 
     async def _append_fresh(
         self, session: SessionKeys, known: _Known, key: SessionKey, new: _Unconfirmed

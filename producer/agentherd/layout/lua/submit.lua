@@ -13,6 +13,7 @@
 -- KEYS[12] session: its transcripts, see transcripts.py
 -- KEYS[13] vanished_record: the hash of the job `vanished`, or unused
 -- KEYS[14] queues: every queue that a job was ever submitted to
+-- KEYS[15] expiring: jobs by the time they expire unstarted (ms)
 -- ARGV[1] job_id: the job's id
 -- ARGV[2] fields: JSON object, the record's fields that don't depend on time
 -- ARGV[3] digest: of the job's content
@@ -27,6 +28,7 @@
 -- ARGV[12] queue_name: the Celery queue of its message
 -- Reply: {"created", job_id, workers that serve it (count)} | {"exists", job_id, digest} |
 -- Reply: {"busy", job_id of the owner} | {"begun"}: the session has a transcript
+local A_DAY_MS = 24 * 3600 * 1000
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now_ms = math.floor(now_us / 1000)
@@ -61,6 +63,11 @@ end
 local expires_at_ms = 0
 if tonumber(ARGV[6]) > 0 then
   expires_at_ms = now_ms + tonumber(ARGV[6])
+  redis.call('ZADD', KEYS[15], string.format('%.0f', expires_at_ms), job_id)
+  local life_ms = tonumber(ARGV[6]) + A_DAY_MS -- without any worker, a claim finds out then
+  if redis.call('PTTL', KEYS[15]) < life_ms then
+    redis.call('PEXPIRE', KEYS[15], life_ms)
+  end
 end
 local flat = {}
 for name, value in pairs(cjson.decode(ARGV[2])) do
