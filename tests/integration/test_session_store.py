@@ -15,6 +15,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from agentherd.layout import transcripts
 from agentherd.layout.operations import Operation, Script, run_async
 from agentherd.layout.transcripts import CorruptTranscript, SessionKeys
 from agentherd_workers.agent import session_store
@@ -190,6 +191,44 @@ async def test_fencing(redis: Redis) -> None:
     with pytest.raises(StaleWriter):
         await first.append(KEY, [entry(6)])
     assert numbers(await outside.load(KEY)) == [1, 2, 4, 5]
+
+
+async def test_notes_alone_are_no_conversation(redis: Redis) -> None:
+    """The CLI can't resume a session of which its worker stored nothing but its own notes."""
+
+    async def is_conversation() -> bool:
+        return await run_async(transcripts.is_conversation(KEYS), redis)
+
+    store = RedisSessionStore(redis)
+    assert not await is_conversation()
+    for number in range(2):
+        await store.append(KEY, [bare(number)])
+    assert not await is_conversation()
+    await store.append(KEY, [entry(2)])
+    assert await is_conversation()
+    for number in range(3, 40):
+        await store.append(KEY, [bare(number)])
+    assert await is_conversation()
+
+
+async def test_who_insists_waits_for_redis() -> None:
+    """The SDK would leave entries out after a second."""
+    with RedisServer(appendonly=True) as server:
+        async with Redis.from_url(server.url) as client:
+            insists = True
+            store = RedisSessionStore(client, insist=lambda: insists)
+            await store.append(KEY, [entry(0)])
+            server.kill()
+            waiting = asyncio.create_task(store.append(KEY, [entry(1), bare(2)]))
+            done, _ = await asyncio.wait([waiting], timeout=1.5)
+            assert not done
+            server.restart()
+            await asyncio.wait_for(waiting, 30)
+            assert numbers(await store.load(KEY)) == [0, 1, 2]
+            server.kill()
+            insists = False
+            with pytest.raises(RedisConnectionError):
+                await store.append(KEY, [entry(3)])
 
 
 async def test_an_append_above_the_cap_stores_nothing(redis: Redis) -> None:
