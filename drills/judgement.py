@@ -41,12 +41,21 @@ def judge_jobs(found: Findings, handles: Sequence[JobHandle], log: Path) -> None
     found.tell("attempts charged", sum(record.attempt for record in records))
     transcripts = {handle.id: handle.transcript() for handle in handles}
     steps = {record.job_id: int(record.metadata["steps"]) for record in records}
-    amiss = [job_id for job_id, n in steps.items() if steps_asked(transcripts[job_id]) != n]
+    asked = {job_id: steps_asked(entries) for job_id, entries in transcripts.items()}
+    amiss = [job_id for job_id, n in steps.items() if asked[job_id] != n]
     found.must("transcripts with a step missing or too many", len(amiss), "0", passed=not amiss)
     doubled = [job_id for job_id, entries in transcripts.items() if _repeats(entries)]
     found.must("transcripts with an entry twice", len(doubled), "0", passed=not doubled)
     found.notes += [f"{job_id}: an entry twice" for job_id in doubled]
-    found.notes += [f"{job_id}: a step missing, or too many" for job_id in amiss]
+    found.notes += [f"{one}: {asked[one]} steps asked for, not {steps[one]}" for one in amiss]
+    degraded = [
+        f"{handle.id}: {event.data}"
+        for handle in handles
+        for event in handle.events(follow=False)
+        if event.kind == EventKind.SESSION_DEGRADED
+    ]
+    found.tell("entries that could not be stored, times", len(degraded))
+    found.notes += degraded
     found.tell("steps", sum(steps.values()))
     found.tell("steps cut off", sum(steps.values()) - steps_done(lines))
     found.tell("steps done again", steps_done_again(lines))

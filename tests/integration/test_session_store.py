@@ -25,6 +25,7 @@ from agentherd_workers.agent.session_store import (
     SessionTooLarge,
     StaleWriter,
 )
+from agentherd_workers.devkit.proxy import Proxy
 from agentherd_workers.devkit.redis_server import RedisServer, redis_binaries
 from support.waiting import wait_until_async
 
@@ -197,10 +198,15 @@ async def test_notes_alone_are_no_conversation(redis: Redis) -> None:
     """The CLI can't resume a session of which its worker stored nothing but its own notes."""
 
     async def is_conversation() -> bool:
-        return await run_async(transcripts.is_conversation(KEYS), redis)
+        operation = transcripts.is_conversation(KEYS, ttl_ms=60_000, fence=3)
+        return await run_async(operation, redis)
 
-    store = RedisSessionStore(redis)
+    store = RedisSessionStore(redis, fence=3)
     assert not await is_conversation()
+    assert await redis.ttl(KEYS.session) > 0
+    with pytest.raises(StaleWriter):  # else the answer might not stay true
+        await RedisSessionStore(redis, fence=2).append(KEY, [entry(0)])
+    assert await store.load(KEY) is None
     for number in range(2):
         await store.append(KEY, [bare(number)])
     assert not await is_conversation()
@@ -211,12 +217,12 @@ async def test_notes_alone_are_no_conversation(redis: Redis) -> None:
     assert await is_conversation()
 
 
-async def test_who_insists_waits_for_redis() -> None:
-    """The SDK would leave entries out after a second."""
+async def test_who_holds_a_session_waits_for_redis() -> None:
+    """The SDK would go on without the entries after a second."""
     with RedisServer(appendonly=True) as server:
         async with Redis.from_url(server.url) as client:
-            insists = True
-            store = RedisSessionStore(client, insist=lambda: insists)
+            holds = True
+            store = RedisSessionStore(client, holds=lambda: holds)
             await store.append(KEY, [entry(0)])
             server.kill()
             waiting = asyncio.create_task(store.append(KEY, [entry(1), bare(2)]))
@@ -225,10 +231,30 @@ async def test_who_insists_waits_for_redis() -> None:
             server.restart()
             await asyncio.wait_for(waiting, 30)
             assert numbers(await store.load(KEY)) == [0, 1, 2]
-            server.kill()
-            insists = False
-            with pytest.raises(RedisConnectionError):
-                await store.append(KEY, [entry(3)])
+
+
+async def test_who_holds_a_session_no_more_leaves_no_gap() -> None:
+    """Entries whose turn came too late must not be followed by later ones."""
+    with RedisServer() as server:
+        async with Redis.from_url(server.url) as client:
+            holds = True
+            store = RedisSessionStore(client, holds=lambda: holds)
+            await store.append(KEY, [entry(0)])
+            with Proxy(server.port) as proxy:
+                through = Redis.from_url(f"redis://127.0.0.1:{proxy.port}/0", retry=None)
+                cut_off = RedisSessionStore(through, holds=lambda: holds)
+                proxy.cut()
+                waiting = asyncio.create_task(cut_off.append(KEY, [entry(1)]))
+                later = asyncio.create_task(cut_off.append(KEY, [entry(2)]))
+                done, _ = await asyncio.wait([waiting, later], timeout=0.5)
+                assert not done
+                holds = False
+                proxy.restore()
+                for one in (waiting, later):
+                    with pytest.raises(StaleWriter):
+                        await one
+                await through.aclose()
+            assert numbers(await store.load(KEY)) == [0]
 
 
 async def test_an_append_above_the_cap_stores_nothing(redis: Redis) -> None:

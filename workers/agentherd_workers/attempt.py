@@ -120,6 +120,10 @@ class Attempt:
             return await self._settle(notes, ended, kept)
         except LeaseLost:
             raise
+        except DirectoryInUse as error:
+            # A worker of this host that was stopped has it; another host would not wait.
+            again = Again(reason=str(error), delay_s=DIRECTORY_WAIT_S, refund=True)
+            return await self._give_back(self._result(Notes(), _host_failure(error), []), again)
         except Exception as error:
             # Whatever it is: the job must not stay `running` with nobody at it.
             log.exception("job %s: attempt failed on this host", self.record.job_id)
@@ -250,7 +254,7 @@ class Attempt:
                 fence=self.claim.fence,
                 goes_on_with=self.record.session_id,
                 redact=redact,
-                insist=lambda: self._held.is_held,
+                holds=lambda: self._held.is_held,
             ),
             on_stderr=stderr.append,
         )
@@ -321,10 +325,13 @@ class Attempt:
         result = self._result(notes, ended, kept)
         again = self._again(ended) or await self._after_refusal(ended)
         if again is not None:
-            return await self._held.give_back(result, self._ran_s, again) or GivenBack(again.reason)
+            return await self._give_back(result, again)
         finished = await self._held.finish(result)
         await self.host.checkpoints.forget(self.record.job_id)
         return finished
+
+    async def _give_back(self, result: JobResult, again: Again) -> JobResult | GivenBack:
+        return await self._held.give_back(result, self._ran_s, again) or GivenBack(again.reason)
 
     def _goes_on_after(self, ended: Verdict) -> bool:
         """Whether another attempt will follow, or may."""

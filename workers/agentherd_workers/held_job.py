@@ -107,7 +107,10 @@ class HeldJob:
         session = transcripts.SessionKeys(
             self.record.tenant, self.record.session_id, self._host.keys.prefix
         )
-        return await self._insist(lambda: transcripts.is_conversation(session))
+        ttl_ms = int(self._host.settings.session_ttl_s * 1000)
+        return await self._insist(
+            lambda: transcripts.is_conversation(session, ttl_ms=ttl_ms, fence=self._fence)
+        )
 
     async def keep_artifact(self, name: str, content: bytes) -> None:
         """Store one artifact."""

@@ -331,16 +331,19 @@ def exists(session: SessionKeys) -> Operation[bool]:
     return bool((yield Command("HEXISTS", session.session, _BLOCKS)))
 
 
-def is_conversation(session: SessionKeys) -> Operation[bool]:
+def is_conversation(session: SessionKeys, *, ttl_ms: int, fence: int) -> Operation[bool]:
     """Whether the CLI can resume the main transcript: something was said in it.
 
     The first entries of a session are the CLI's own notes; where nothing else was stored it
     finds no conversation (measured with 2.1.331).
+
+    What older writers append from now on is refused, also where there is nothing yet: an answer
+    of no must stay true. Arguments as of `load`.
     """
     blocks, _count = yield Script(
         "transcript_open",
         keys={"session": session.session},
-        args={"subpath": "", "ttl_ms": 0, "fence": 0},
+        args={"subpath": "", "ttl_ms": ttl_ms, "fence": fence},
     )
     if not blocks or blocks > _NOTES_BLOCKS:
         return bool(blocks)

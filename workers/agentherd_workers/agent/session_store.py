@@ -143,8 +143,9 @@ class RedisSessionStore(SessionStore):
             forked, are only read.
         page_bytes: a load reads at most so many bytes at a time, unless one entry is larger.
         redact: what is stored in place of each entry; must keep its `uuid`.
-        insist: asked where Redis does not answer an append, whether to try again. The SDK itself
-            tries three times within a second, and then leaves the entries out.
+        holds: whether this writer still owns the session; asked before each append. While it
+            does an append waits for Redis to answer: the SDK itself tries three times within a
+            second, and then goes on without the entries.
     """
 
     def __init__(  # noqa: PLR0913 - all but one have defaults
@@ -160,7 +161,7 @@ class RedisSessionStore(SessionStore):
         goes_on_with: str | None = None,
         page_bytes: int = transcripts.PAGE_BYTES,
         redact: Callable[[SessionStoreEntry], SessionStoreEntry] | None = None,
-        insist: Callable[[], bool] = lambda: False,
+        holds: Callable[[], bool] | None = None,
     ) -> None:
         if min(ttl_s, tombstone_ttl_s, max_session_bytes, page_bytes) < 1:
             raise ValueError("times and sizes must be 1 or more")
@@ -176,7 +177,7 @@ class RedisSessionStore(SessionStore):
         self._goes_on_with = goes_on_with
         self._page_bytes = page_bytes
         self._redact = redact
-        self._insist = insist
+        self._holds = holds
         self._writer = secrets.token_hex(8)
         self._known: OrderedDict[SessionKeys, _Known] = OrderedDict()
 
@@ -203,10 +204,9 @@ class RedisSessionStore(SessionStore):
             subpath = key.get("subpath", "")
             # Still there if this fails or is cancelled: the next try has the same name then.
             known.unconfirmed = known.named(subpath, entries)
-            await self._insisting(
-                partial(self._append_fresh, session, known, key, known.unconfirmed)
-            )
-            await self._insisting(partial(self._index, session, known))
+            append = partial(self._append_fresh, session, known, key, known.unconfirmed)
+            await self._while_held(session, append)
+            await self._while_held(session, partial(self._index, session, known))
             known.unconfirmed = None
 
     async def load(self, key: SessionKey) -> list[SessionStoreEntry] | None:
@@ -278,13 +278,18 @@ class RedisSessionStore(SessionStore):
                 del self._known[oldest]
         return known
 
-    async def _insisting(self, ask: Callable[[], Awaitable[None]]) -> None:
-        """Ask, and again where Redis does not answer."""
+    async def _while_held(self, session: SessionKeys, ask: Callable[[], Awaitable[None]]) -> None:
+        """Ask, and again where Redis does not answer; raises `StaleWriter` once another owns it.
+
+        What comes after a gap must not be stored either, which the token alone can't tell.
+        """
         while True:
+            if self._holds is not None and not self._holds():
+                raise StaleWriter(session.session_id, "this writer owns it no more")
             try:
                 return await ask()
             except _AWAY:
-                if not self._insist():
+                if self._holds is None:
                     raise
                 await asyncio.sleep(_RETRY_S)
 
