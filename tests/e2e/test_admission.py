@@ -217,9 +217,9 @@ def test_a_closed_gate_leaves_messages_in_redis_and_the_worker_answers(
         gate = host.stats()["gate"]
         assert (gate["open"], gate["reason"]) == (False, "booked")
         assert gate["detail"].endswith("of 2 GiB; one more needs 512 MiB")
-        worker = host.await_gate("booked")
-        assert worker.gate.headroom_bytes == 0
-        assert worker.gate.workers_on_host == 2
+        # A report may be of a moment before, when something else had closed the gate.
+        wait_until(lambda: host.await_gate("booked").gate.headroom_bytes == 0, "it is reported")
+        assert host.await_gate("booked").gate.workers_on_host == 2
         [shown] = json.loads(run_command(host.fleet, "hosts", "--json"))["workers"]
         assert (shown["gate"]["open"], shown["gate"]["reason"]) == (False, "booked")
         assert shown["capacity"] == {"default": 4, "2g": 2}
@@ -364,19 +364,18 @@ def test_capacity_shows_the_arithmetic_and_what_history_supports(host: Host) -> 
     assert "SUPPORTED is the p99 peak" in run_command(host.fleet, "capacity", "--from-history")
 
 
-def test_a_duty_of_the_worker_that_fails_begins_again(host: Host) -> None:
-    """A broken record among the scheduled ones; once it is gone, jobs are released again."""
+def test_a_broken_record_holds_up_no_other(host: Host) -> None:
+    """One among the scheduled ones; those behind it are released."""
     keys = host.herd.keys
     host.redis.hset(keys.job("broken"), mapping={"priority": "high", "queue": "agents"})
     host.redis.zadd(keys.scheduled, {"broken": 0})
-    wait_until(
-        lambda: "_release_scheduled failed and begins again" in host.fleet.worker.output(),
-        "it is noticed",
-    )
-    host.redis.zrem(keys.scheduled, "broken")
-    host.redis.delete(keys.job("broken"))
-    soon = datetime.now(UTC) + timedelta(seconds=0.2)
-    assert host.submit(not_before=soon).result(30).succeeded
+    try:
+        soon = datetime.now(UTC) + timedelta(seconds=0.2)
+        assert host.submit(not_before=soon).result(30).succeeded
+        assert "job broken can't be moved" in host.fleet.worker.output()
+    finally:
+        host.redis.zrem(keys.scheduled, "broken")
+        host.redis.delete(keys.job("broken"))
 
 
 def test_a_full_disk_closes_the_gate(tmp_path: Path) -> None:
