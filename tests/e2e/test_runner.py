@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -261,8 +262,12 @@ def test_worker_collects_orphans(fleet: Fleet, run: Run) -> None:
 
 
 def _zombies(fleet: Fleet) -> list[psutil.Process]:
-    children = psutil.Process(fleet.worker.pid).children()
-    return [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
+    found = []
+    for child in psutil.Process(fleet.worker.pid).children():
+        with suppress(psutil.NoSuchProcess):  # it is collected at this moment
+            if child.status() == psutil.STATUS_ZOMBIE:
+                found.append(child)
+    return found
 
 
 # Options.
