@@ -367,8 +367,10 @@ def test_capacity_shows_the_arithmetic_and_what_history_supports(host: Host) -> 
 def test_a_broken_record_holds_up_no_other(host: Host) -> None:
     """One among the scheduled ones; those behind it are released."""
     keys = host.herd.keys
-    broken = {"tenant": "default", "priority": "high", "queue": "agents"}
-    host.redis.hset(keys.job("broken"), mapping=broken)
+    host.redis.hset(
+        keys.job("broken"),
+        mapping={"tenant": "default", "priority": "high", "queue": "agents"},
+    )
     host.redis.zadd(keys.scheduled, {"broken": 0})
     try:
         soon = datetime.now(UTC) + timedelta(seconds=0.2)
