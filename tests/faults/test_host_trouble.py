@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from agentherd import FailureKind, Job, JobState, RetryPolicy
+from agentherd import EventKind, FailureKind, Job, JobState, RetryPolicy
 from agentherd.layout.transcripts import SessionKeys
 from agentherd_workers.devkit import scripts
-from support.fleet import Fleet, running_fleet
-from support.waiting import wait_until
+from support.fleet import Fleet, await_event, running_fleet
 
 ONCE = RetryPolicy(max_attempts=1)
 AT_ONCE = RetryPolicy(max_attempts=2, backoff_s=0.0)
@@ -46,8 +45,9 @@ def test_a_host_that_recovers_runs_the_job_in_the_next_attempt(
     fleet: Fleet, key_file: Path
 ) -> None:
     key_file.unlink()
-    handle = fleet.herd.submit(saying("after all", retry=RetryPolicy(backoff_s=0.1)))
-    wait_until(lambda: handle.record().attempt > 0, "the first attempt", 30)
+    retry = RetryPolicy(max_attempts=20, backoff_s=0.2, max_backoff_s=0.2)
+    handle = fleet.herd.submit(saying("after all", retry=retry))
+    await_event(handle, EventKind.REQUEUED)
     key_file.write_text("sk-ant-dummy")
     result = handle.result(30)
     assert result.text == "after all"
