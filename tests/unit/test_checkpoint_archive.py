@@ -123,10 +123,15 @@ _TREES = st.recursive(
 )
 
 
+_EXACT_NS = 1_700_000_000_500_000_000
+"""A time that a float holds exactly: tar's are floats, right to a quarter of a microsecond."""
+
+
 def _make(path: bytes, tree: Any) -> None:
     if isinstance(tree, bytes):
         with open(path, "wb") as stream:  # noqa: PTH123 - a path of bytes
             stream.write(tree)
+        os.utime(path, ns=(_EXACT_NS, _EXACT_NS))
         return
     os.mkdir(path)  # noqa: PTH102
     for name, below in tree.items():
