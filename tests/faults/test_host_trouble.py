@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 from agentherd import EventKind, FailureKind, Job, JobState, RetryPolicy
 from agentherd.layout.transcripts import SessionKeys
 from agentherd_workers.devkit import scripts
+from agentherd_workers.workspace import OwnedDirectory
 from support.fleet import Fleet, await_event, running_fleet
 
 ONCE = RetryPolicy(max_attempts=1)
@@ -63,3 +65,19 @@ def test_a_damaged_session_is_not_taken_for_a_wrong_option(fleet: Fleet) -> None
     assert result.failure is not None
     assert (result.failure.kind, result.attempts) == (FailureKind.SESSION_CORRUPT, 1)
     assert first.session_id in result.failure.message
+
+
+def test_a_directory_that_is_in_use_costs_no_attempt(fleet: Fleet) -> None:
+    """A worker of this host that was stopped still has it, while its job goes on here."""
+    session_id = str(uuid4())
+    path = fleet.worker.workspace_root / "jobs" / f"default.{session_id}"
+    held = OwnedDirectory.make(path)
+    try:
+        job = saying("in the end", session={"kind": "new", "id": session_id}, retry=ONCE)
+        handle = fleet.herd.submit(job)
+        given_back = await_event(handle, EventKind.REQUEUED)
+        assert "belongs to another attempt" in given_back.data["reason"]
+    finally:
+        held.remove()
+    result = handle.result(60)
+    assert (result.text, result.attempts) == ("in the end", 1)

@@ -134,7 +134,7 @@ class Attempt:
 
     async def _outcome(self) -> tuple[Notes, Verdict, list[Artifact]]:
         """What the agent did, what it means, and what was kept of it."""
-        goes_on = self.claim.again and await self._goes_on()
+        goes_on = await self._goes_on()
         workspace = await self._make_workspace()
         try:
             back = await self._bring_files(workspace) if goes_on else None

@@ -67,18 +67,17 @@ def recover(keys: Keys, job_id: str, *, retention_ms: int) -> Operation[Recovere
 def expire(keys: Keys, job_id: str, *, retention_ms: int) -> Operation[bool]:
     """End a job that was not started within its `expires_s`; False: it was, or has moved."""
     record = yield from records.read_record(keys, job_id)
-    waits = record is not None and record.state in (JobState.QUEUED, JobState.SCHEDULED)
-    if record is not None and waits and record.started_at_ms is None:
+    waits = (JobState.QUEUED, JobState.SCHEDULED)
+    expires = record is not None and record.state in waits and record.started_at_ms is None
+    if record is not None and expires:
         failure = Failure(kind=FailureKind.EXPIRED, message=NOT_STARTED)
         ended = yield from records.end_waiting(
             keys, record, JobState.EXPIRED, failure, retention_ms=retention_ms
         )
         if not ended:
             return False  # it was released or claimed just now: the next tick sees
-        yield Command("ZREM", keys.expiring, job_id)
-        return True
     yield Command("ZREM", keys.expiring, job_id)
-    return False
+    return expires
 
 
 def _goes_on(record: JobRecord, lost: Failure) -> bool:

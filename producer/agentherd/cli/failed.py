@@ -1,16 +1,14 @@
 """`agentherd failed`."""
 
-import shlex
-
 import click
 
 from agentherd.cli.failure_filter import FailureFilter, failure_filter
+from agentherd.cli.paging import checked_cursor, page_options, tell_more
 from agentherd.cli.screen import note, write_json, write_table
 from agentherd.cli.session import CommandSession, json_option, pass_session
 from agentherd.cli.times import list_time
-from agentherd.contract.listing import JobPage, JobSummary
+from agentherd.contract.listing import JobSummary
 from agentherd.layout import poison
-from agentherd.layout.listing import MAX_PAGE
 from agentherd.layout.poison import PoisonMessage
 
 _HEADER = ("JOB", "KIND", "TENANT", "SUBMITTED", "ATTEMPTS", "COST", "MESSAGE")
@@ -19,8 +17,7 @@ _MESSAGES_HEADER = ("SET ASIDE", "QUEUE", "BYTES", "REASON", "CONTENT")
 
 @click.command("failed")
 @failure_filter
-@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=50, show_default=True)
-@click.option("--cursor", metavar="CURSOR", help="Of the page before.")
+@page_options
 @click.option("--all", "retried", is_flag=True, help="Those too that were tried again.")
 @click.option("--messages", is_flag=True, help="Messages that were no jobs, instead of jobs.")
 @json_option
@@ -43,23 +40,15 @@ def command(
     if messages:
         _write_messages(herd.connection.run(poison.kept(herd.keys)), as_json=as_json)
         return
-    try:
+    with checked_cursor(cursor):
         page = herd.connection.run(
             chosen.page(herd.keys, limit=limit, cursor=cursor, retried=retried)
         )
-    except ValueError as error:
-        if cursor is None:
-            raise
-        raise click.BadParameter(str(error), param_hint="--cursor") from None
     if as_json:
         write_json(page.model_dump(mode="json"))
         return
     write_table(_HEADER, [_row(job) for job in page.jobs], cuts="MESSAGE")
-    _tell_more(page, [
-        *chosen.arguments,
-        *(("--limit", str(limit)) if limit != 50 else ()),
-        *(("--all",) if retried else ()),
-    ])  # fmt: skip
+    tell_more("failed", page, [*chosen.arguments, *(("--all",) if retried else ())], limit)
     set_aside = herd.connection.run(poison.count(herd.keys))
     if set_aside:
         note(f"{set_aside} messages were no jobs: agentherd failed --messages")
@@ -76,14 +65,6 @@ def _row(job: JobSummary) -> tuple[str, ...]:
         (f"tried again as {job.retried_as}; " if job.retried_as else "")
         + (job.failure_message or ""),
     )
-
-
-def _tell_more(page: JobPage, filters: list[str]) -> None:
-    if page.cursor:
-        again = shlex.join(["agentherd", "failed", *filters, "--cursor", page.cursor])
-        note(f"more jobs: {again}")
-    elif not page.jobs:
-        note("no such jobs")
 
 
 def _write_messages(messages: list[PoisonMessage], *, as_json: bool) -> None:

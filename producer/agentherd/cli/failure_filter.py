@@ -8,8 +8,12 @@ from typing import Any
 
 import click
 
-from agentherd.cli.parameters import converted
-from agentherd.cli.times import time_or_age
+from agentherd.cli.paging import (
+    since_option,
+    submitted_arguments,
+    tenant_option,
+    until_option,
+)
 from agentherd.contract.failures import FailureKind
 from agentherd.contract.listing import JobPage
 from agentherd.layout import retries
@@ -25,16 +29,9 @@ _OPTIONS = (
         metavar="KIND",
         help="Only jobs that failed for this reason. Repeatable.",
     ),
-    click.option("--tenant", metavar="NAME", help="Only this tenant's jobs."),
-    click.option(
-        "--since",
-        callback=converted(time_or_age),
-        metavar="TIME",
-        help="Submitted at or after; ISO 8601, or an age such as 2h.",
-    ),
-    click.option(
-        "--until", callback=converted(time_or_age), metavar="TIME", help="Submitted before."
-    ),
+    tenant_option,
+    since_option,
+    until_option,
 )
 
 
@@ -55,9 +52,7 @@ class FailureFilter:
         """The same choice, for another command line."""
         return [
             *(part for kind in self.kinds for part in ("--kind", kind)),
-            *(("--tenant", self.tenant) if self.tenant else ()),
-            *(("--since", self.since.isoformat()) if self.since else ()),
-            *(("--until", self.until.isoformat()) if self.until else ()),
+            *submitted_arguments(self.tenant, self.since, self.until),
         ]
 
     def page(

@@ -1,17 +1,23 @@
 """`agentherd list`."""
 
-import shlex
 from datetime import datetime
 
 import click
 
-from agentherd.cli.parameters import converted
-from agentherd.cli.screen import note, write_json, write_table
+from agentherd.cli.paging import (
+    checked_cursor,
+    page_options,
+    since_option,
+    submitted_arguments,
+    tell_more,
+    tenant_option,
+    until_option,
+)
+from agentherd.cli.screen import write_json, write_table
 from agentherd.cli.session import CommandSession, json_option, pass_session
-from agentherd.cli.times import duration, list_time, time_or_age
-from agentherd.contract.listing import JobPage, JobSummary
+from agentherd.cli.times import duration, list_time
+from agentherd.contract.listing import JobSummary
 from agentherd.contract.states import JobState
-from agentherd.layout.listing import MAX_PAGE
 
 _HEADER = ("JOB", "STATE", "TENANT", "SUBMITTED", "TOOK", "COST", "PROMPT")
 
@@ -24,16 +30,10 @@ _HEADER = ("JOB", "STATE", "TENANT", "SUBMITTED", "TOOK", "COST", "PROMPT")
     type=click.Choice([str(s) for s in JobState]),
     help="Only jobs in this state. Repeatable.",
 )
-@click.option("--tenant", metavar="NAME", help="Only this tenant's jobs.")
-@click.option(
-    "--since",
-    callback=converted(time_or_age),
-    metavar="TIME",
-    help="Submitted at or after; ISO 8601, or an age such as 2h.",
-)
-@click.option("--until", callback=converted(time_or_age), metavar="TIME", help="Submitted before.")
-@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=50, show_default=True)
-@click.option("--cursor", metavar="CURSOR", help="Of the page before.")
+@tenant_option
+@since_option
+@until_option
+@page_options
 @json_option
 @pass_session
 def command(
@@ -47,7 +47,7 @@ def command(
     as_json: bool,
 ) -> None:  # fmt: skip
     """List jobs, the newest first."""
-    try:
+    with checked_cursor(cursor):
         page = session.herd.jobs(
             state=[JobState(state) for state in states] or None,
             tenant=tenant,
@@ -56,21 +56,12 @@ def command(
             limit=limit,
             cursor=cursor,
         )
-    except ValueError as error:
-        if cursor is None:
-            raise
-        raise click.BadParameter(str(error), param_hint="--cursor") from None
     if as_json:
         write_json(page.model_dump(mode="json"))
         return
     write_table(_HEADER, [_row(job) for job in page.jobs], cuts="PROMPT")
-    _tell_more(page, [
-        *(part for state in states for part in ("--state", state)),
-        *(("--tenant", tenant) if tenant else ()),
-        *(("--since", since.isoformat()) if since else ()),
-        *(("--until", until.isoformat()) if until else ()),
-        *(("--limit", str(limit)) if limit != 50 else ()),
-    ])  # fmt: skip
+    chosen = [part for state in states for part in ("--state", state)]
+    tell_more("list", page, [*chosen, *submitted_arguments(tenant, since, until)], limit)
 
 
 def _row(job: JobSummary) -> tuple[str, ...]:
@@ -90,11 +81,3 @@ def _row(job: JobSummary) -> tuple[str, ...]:
 def _adds(job: JobSummary) -> bool:
     """Whether the kind of failure says more than the state."""
     return job.failure_kind is not None and str(job.failure_kind) != str(job.state)
-
-
-def _tell_more(page: JobPage, filters: list[str]) -> None:
-    if page.cursor:
-        again = shlex.join(["agentherd", "list", *filters, "--cursor", page.cursor])
-        note(f"more jobs: {again}")
-    elif not page.jobs:
-        note("no such jobs")

@@ -43,7 +43,7 @@ def retry(keys: Keys, rules: SubmitRules, job_id: str, *, resume: bool) -> Opera
         raise NotRetryable(job_id, record.state)
     new_id = _new_id(keys, job_id)
     if not (yield Command("EXISTS", keys.job(new_id))):
-        goes_on = resume and (yield from _has_transcript(keys, record))
+        goes_on = resume and (yield from _has_conversation(keys, record))
         new = requests.new_submission(_again(record, goes_on=goes_on), new_id)
         with suppress(IdempotencyConflict):  # another caller was faster, and chose otherwise
             yield from requests.submit(keys, rules, replace(new, retry_of=job_id))
@@ -56,8 +56,9 @@ def _new_id(keys: Keys, job_id: str) -> str:
     return str(uuid5(NAMESPACE_OID, f"{keys.prefix}:{job_id}:retry"))
 
 
-def _has_transcript(keys: Keys, record: JobRecord) -> Operation[bool]:
-    return transcripts.exists(SessionKeys(record.tenant, record.session_id, keys.prefix))
+def _has_conversation(keys: Keys, record: JobRecord) -> Operation[bool]:
+    session = SessionKeys(record.tenant, record.session_id, keys.prefix)
+    return transcripts.is_conversation(session, ttl_ms=0, fence=0)
 
 
 def _again(record: JobRecord, *, goes_on: bool) -> Job:

@@ -20,7 +20,7 @@ class PoisonMessage(Report):
     reason: str
     size_bytes: int
     content: str
-    """Its first KiB, as text; what is no UTF-8 is replaced."""
+    """Its first 4 KiB, as text; what is no UTF-8 is replaced."""
 
 
 def keep(keys: Keys, raw: bytes, *, queue: str, worker: str, reason: str) -> Operation[None]:

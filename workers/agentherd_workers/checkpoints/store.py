@@ -23,9 +23,8 @@ T = TypeVar("T")
 
 _THREADS = 4
 """Of its own: a store that hangs must not keep agents from being started and ended."""
-
-
 _FORGET_S = 10.0
+"""How long the end of a job may wait for its blobs to be removed; the next sweep does it else."""
 
 
 class CheckpointStore:
