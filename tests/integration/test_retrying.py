@@ -52,15 +52,15 @@ def content(herd: Herd, job_id: str) -> Job:
     return decode_job(record.spec)
 
 
-def store_transcript(herd: Herd, handle: JobHandle) -> str:
-    """The job's agent said something; the session."""
+def store_transcript(herd: Herd, handle: JobHandle, *, kind: str = "user") -> str:
+    """The job's agent stored an entry of this type; the session."""
     session_id = handle.record().session_id
     session = SessionKeys("default", session_id, herd.keys.prefix)
     herd.connection.run(
         transcripts.append(
             session,
             "",
-            [{"type": "user", "uuid": str(uuid4())}],
+            [{"type": kind, "uuid": str(uuid4())}],
             fence=0,
             ttl_ms=60_000,
             max_bytes=10_000,
@@ -123,8 +123,13 @@ def test_resume_goes_on_with_the_session(herd: Herd) -> None:
     assert job.prompt == retrying.RESUME_PROMPT + "Fix it."
 
 
-def test_resume_without_a_transcript_begins_anew(herd: Herd) -> None:
-    job = content(herd, failed(herd).retry(resume=True).id)
+@pytest.mark.parametrize("kind", [None, "queue-operation"])
+def test_resume_without_a_conversation_begins_anew(herd: Herd, kind: str | None) -> None:
+    """Nor can the CLI go on with its own notes alone."""
+    old = failed(herd)
+    if kind is not None:
+        store_transcript(herd, old, kind=kind)
+    job = content(herd, old.retry(resume=True).id)
     assert (job.session, job.prompt) == (NewSession(), "Fix it.")
 
 
