@@ -290,9 +290,9 @@ def test_a_message_with_a_time_of_its_own_waits_for_admission_too(host: Host) ->
 
 
 def test_a_larger_class_has_its_own_queue_and_its_ceilings_worth_is_booked(host: Host) -> None:
-    handle = host.submit(ENDLESS, memory="2g")
-    assert handle.record().queue == "agents.2g"
-    assert handle.record().served is True
+    with host.closed():
+        handle = host.submit(ENDLESS, memory="2g")
+        assert (handle.record().queue, handle.record().served) == ("agents.2g", True)
     wait_until(lambda: handle.state() is JobState.RUNNING, "it runs")
     wait_until(
         lambda: host.book.booked().ceilings_bytes == LARGE + CEILING, "it and a small poll's"

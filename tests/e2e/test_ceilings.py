@@ -139,10 +139,14 @@ def test_page_cache_kills_no_job(fleet: Fleet) -> None:
 
 
 def test_processes(fleet: Fleet) -> None:
-    """A fork bomb that stops by itself at ten times the ceiling, in case nobody does."""
+    """A fork bomb that stops by itself at ten times the ceiling, in case nobody does.
+
+    It takes its time, so that a watchdog of a busy host comes to look at it meanwhile.
+    """
     bomb = f"""python3 -c '
 import os, time
 for _ in range({10 * PROCESSES}):
+    time.sleep(.004)
     if os.fork() == 0:
         time.sleep(60)
         os._exit(0)'; {WAIT}"""

@@ -17,7 +17,7 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local now_ms = string.format('%.0f', now)
 local breaker = redis.call('HMGET', KEYS[1], 'open', 'closed_at_ms')
-if held[3] and tonumber(held[3]) < tonumber(breaker[2] or '0') then
+if held[3] and tonumber(held[3]) <= tonumber(breaker[2] or '0') then
   return {'job'}
 end
 redis.call('HSET', KEYS[2], 'refused_at_ms', now_ms)
